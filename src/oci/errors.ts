@@ -1,0 +1,103 @@
+/**
+ * The one error class of the project, with its union of codes and their exit statuses (sysexits(3)).
+ *
+ * Invariant: a message never carries a raw control character, a credential or an unbounded foreign text; build
+ * the foreign parts with quote(). Layers of a story prefix the message with wrap(): "pull 'fedora': fetch
+ * manifest: …".
+ */
+
+/** Every failure the programs can report. The text after each line is the exit status. */
+export const EXIT_STATUS = {
+  USAGE: 64, // the command line is wrong
+  DIGEST_MISMATCH: 65, // bytes do not match their digest
+  SIZE_MISMATCH: 65, // bytes do not match their size
+  BAD_ARCHIVE: 65, // a layer that is not a valid archive, or that tries to leave its tree
+  BAD_IMAGE: 65, // manifest, index or configuration that the specification forbids
+  IMAGE_NOT_FOUND: 66, // no such image or tag, here or in the registry
+  INPUT_NOT_FOUND: 66, // a file the user named does not exist
+  UNAVAILABLE: 69, // no service behind it: registry refused the connection, no systemd
+  UNSUPPORTED: 69, // platform, media type or systemd feature that is not there
+  INTERNAL: 70, // a defect of ours
+  OS_ERROR: 71, // a system call failed
+  EXISTS: 73, // unit or name exists
+  IO_ERROR: 74, // reading or writing failed, disk full
+  BUSY: 75, // somebody holds the lock
+  TEMPORARY: 75, // time-out, 429, 5xx: try again later
+  PROTOCOL: 76, // the peer does not speak the protocol
+  DENIED: 77, // authentication, permission or policy
+  CONFIG: 78, // a configuration file is wrong
+  COMMAND_CANNOT_RUN: 126, // as chroot(1) and podman
+  COMMAND_NOT_FOUND: 127,
+} as const;
+
+export type ErrorCode = keyof typeof EXIT_STATUS;
+
+export interface OciErrorOptions {
+  /** One imperative sentence, with the command to type where there is one. */
+  hint?: string;
+  /** More lines for --verbose and --json: what the peer said, capped. */
+  detail?: string;
+  cause?: unknown;
+}
+
+export class OciError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  readonly detail: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: OciErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'OciError';
+    this.code = code;
+    this.hint = options.hint;
+    this.detail = options.detail;
+  }
+
+  get exitStatus(): number {
+    return EXIT_STATUS[this.code];
+  }
+}
+
+/** Puts `prefix: ` before an error's message and keeps code, hint and detail. Foreign errors become INTERNAL or IO_ERROR. */
+export function wrap(prefix: string, error: unknown): OciError {
+  const inner = toOciError(error);
+  return new OciError(inner.code, `${prefix}: ${inner.message}`, {
+    ...(inner.hint === undefined ? {} : { hint: inner.hint }),
+    ...(inner.detail === undefined ? {} : { detail: inner.detail }),
+    cause: error,
+  });
+}
+
+/** Any thrown value as an OciError: errno errors become IO_ERROR (ENOSPC and EACCES with a hint), the rest INTERNAL. */
+export function toOciError(error: unknown): OciError {
+  if (error instanceof OciError) return error;
+  if (!(error instanceof Error)) return new OciError('INTERNAL', escapeControl(String(error)));
+  const errno = (error as NodeJS.ErrnoException).code;
+  const message = escapeControl(error.message).slice(0, MESSAGE_MAX_CHARS);
+  if (errno === 'ENOSPC' || errno === 'EDQUOT')
+    return new OciError('IO_ERROR', message, { hint: 'Free some disk space and run the command again.', cause: error });
+  if (errno === 'EACCES' || errno === 'EPERM')
+    return new OciError('DENIED', message, { hint: 'Run the command as root.', cause: error });
+  if (errno === 'EROFS')
+    return new OciError('IO_ERROR', message, { hint: 'The file system is read-only: name another store with --root.', cause: error });
+  if (typeof errno === 'string' && /^E[A-Z0-9]+$/.test(errno))
+    return new OciError('IO_ERROR', message, { cause: error });
+  return new OciError('INTERNAL', message, { cause: error });
+}
+
+const MESSAGE_MAX_CHARS = 2000;
+const QUOTE_MAX_CHARS = 300;
+
+/** A foreign text in single quotes, control and bidi characters escaped, cut at 300 characters. */
+export function quote(text: string): string {
+  const cut = text.length > QUOTE_MAX_CHARS ? `${text.slice(0, QUOTE_MAX_CHARS)}…` : text;
+  return `'${escapeControl(cut)}'`;
+}
+
+/** Control characters (C0, DEL, C1), line separators and bidirectional overrides as \\xNN or \\u{…}. */
+export function escapeControl(text: string): string {
+  return text.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => {
+    const point = c.codePointAt(0) ?? 0;
+    return point < 256 ? `\\x${point.toString(16).padStart(2, '0')}` : `\\u{${point.toString(16)}}`;
+  });
+}

@@ -1,0 +1,36 @@
+/**
+ * Where an image comes from: one small interface, implemented by docker:// (a registry), oci: (a layout
+ * directory) and the archives. The stories know only this.
+ *
+ * Invariant: an implementation hands out bytes; whoever asks verifies them. resolveImage() does so for
+ * manifests and configurations, applyLayer() for layers.
+ */
+import type { Descriptor } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
+
+/** The exact bytes of a manifest or an index, as the source has them. */
+export interface RawManifest {
+  readonly bytes: Uint8Array;
+  /** What the source says it is (Content-Type, or the descriptor's mediaType); the document itself decides. */
+  readonly mediaType: string | undefined;
+  /** Digest of the bytes, computed by us. */
+  readonly digest: Digest;
+}
+
+export interface BlobStream {
+  /** Byte offset of the first chunk: the one asked for, or 0 where the source cannot seek. */
+  readonly offset: number;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+export interface ImageSource {
+  /** For messages: `docker://registry.example/app:latest`, without credentials. */
+  readonly description: string;
+  /** The name the image gets in the store when the user gives none: a full reference, or an oci: layout's tag. */
+  readonly localName: string;
+  /** Without a digest: what the user named (a manifest or an index). With one: that child, verified. */
+  fetchManifest(digest?: Digest): Promise<RawManifest>;
+  /** Streams a blob from `offset`; yields at most descriptor.size + 1 bytes in all; not yet verified. */
+  openBlob(descriptor: Descriptor, options?: { offset?: number; signal?: AbortSignal }): Promise<BlobStream>;
+  close(): Promise<void>;
+}
