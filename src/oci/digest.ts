@@ -21,9 +21,13 @@ export function parseDigest(text: unknown, what = 'digest'): Digest {
     const match = /^(sha256|sha512):([0-9a-f]+)$/.exec(text);
     if (match && match[2]!.length === HEX_LENGTH[match[1]!]) return text as Digest;
   }
-  throw new OciError('BAD_IMAGE', `${what} ${quote(String(text))} is not sha256 or sha512 followed by its hex digits`, {
-    hint: 'Ask whoever made the image: its metadata does not follow the OCI image specification.',
-  });
+  throw new OciError(
+    'BAD_IMAGE',
+    `${what} ${quote(String(text))} is not sha256 or sha512 followed by its hex digits`,
+    {
+      hint: 'Ask whoever made the image: its metadata does not follow the OCI image specification.',
+    },
+  );
 }
 
 export function parseDiffID(text: unknown): DiffID {
@@ -61,7 +65,9 @@ export function chainIDs(diffIDs: readonly DiffID[]): ChainID[] {
   const chain: ChainID[] = [];
   for (const diffID of diffIDs) {
     const parent = chain.at(-1);
-    chain.push((parent === undefined ? diffID : digestOf(Buffer.from(`${parent} ${diffID}`))) as Digest as ChainID);
+    chain.push(
+      (parent === undefined ? diffID : digestOf(Buffer.from(`${parent} ${diffID}`))) as Digest as ChainID,
+    );
   }
   return chain;
 }

@@ -75,11 +75,17 @@ export function toOciError(error: unknown): OciError {
   const errno = (error as NodeJS.ErrnoException).code;
   const message = escapeControl(error.message).slice(0, MESSAGE_MAX_CHARS);
   if (errno === 'ENOSPC' || errno === 'EDQUOT')
-    return new OciError('IO_ERROR', message, { hint: 'Free some disk space and run the command again.', cause: error });
+    return new OciError('IO_ERROR', message, {
+      hint: 'Free some disk space and run the command again.',
+      cause: error,
+    });
   if (errno === 'EACCES' || errno === 'EPERM')
     return new OciError('DENIED', message, { hint: 'Run the command as root.', cause: error });
   if (errno === 'EROFS')
-    return new OciError('IO_ERROR', message, { hint: 'The file system is read-only: name another store with --root.', cause: error });
+    return new OciError('IO_ERROR', message, {
+      hint: 'The file system is read-only: name another store with --root.',
+      cause: error,
+    });
   if (typeof errno === 'string' && /^E[A-Z0-9]+$/.test(errno))
     return new OciError('IO_ERROR', message, { cause: error });
   return new OciError('INTERNAL', message, { cause: error });

@@ -5,23 +5,10 @@
  * Invariant: an implementation hands out bytes; whoever asks verifies them. resolveImage() does so for
  * manifests and configurations, applyLayer() for layers.
  */
+
+import type { BlobStream, RawManifest } from '../oci/content.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-
-/** The exact bytes of a manifest or an index, as the source has them. */
-export interface RawManifest {
-  readonly bytes: Uint8Array;
-  /** What the source says it is (Content-Type, or the descriptor's mediaType); the document itself decides. */
-  readonly mediaType: string | undefined;
-  /** Digest of the bytes, computed by us. */
-  readonly digest: Digest;
-}
-
-export interface BlobStream {
-  /** Byte offset of the first chunk: the one asked for, or 0 where the source cannot seek. */
-  readonly offset: number;
-  readonly body: AsyncIterable<Uint8Array>;
-}
 
 export interface ImageSource {
   /** For messages: `docker://registry.example/app:latest`, without credentials. */

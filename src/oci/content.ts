@@ -1,0 +1,17 @@
+/** Content as it comes from anywhere: not yet trusted, to be verified by whoever asked for it. */
+import type { Digest } from './digest.ts';
+
+/** The exact bytes of a manifest or an index, as the source has them. */
+export interface RawManifest {
+  readonly bytes: Uint8Array;
+  /** What the source says it is (Content-Type, or the descriptor's mediaType); the document itself decides. */
+  readonly mediaType: string | undefined;
+  /** Digest of the bytes, computed by us. */
+  readonly digest: Digest;
+}
+
+export interface BlobStream {
+  /** Byte offset of the first chunk: the one asked for, or 0 where the source cannot seek. */
+  readonly offset: number;
+  readonly body: AsyncIterable<Uint8Array>;
+}

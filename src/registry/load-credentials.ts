@@ -1,0 +1,100 @@
+/**
+ * Finds the credentials for a repository: the files of containers-auth.json(5) and docker, in order, and the
+ * helpers they name.
+ *
+ * Invariant: a file that the user named must exist and is the only one asked; of the usual files the first that
+ * knows the registry wins. Within a file: a helper for the host, then the entry, then the file's credsStore.
+ */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { OciError, quote } from '../oci/errors.ts';
+import { DOCKER_HUB } from '../oci/reference.ts';
+import { askHelper } from './credential-helper.ts';
+import {
+  AUTH_FILE_MAX_BYTES,
+  type AuthFile,
+  type Credentials,
+  DOCKER_HUB_KEY,
+  findAuth,
+  findHelper,
+  parseAuthFile,
+} from './credentials.ts';
+import { readSmallFile } from './small-file.ts';
+
+export interface CredentialOptions {
+  /** --authfile. */
+  readonly authfile?: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  /** Put before /run, for tests. */
+  readonly root: string;
+  /** A helper that cannot be asked is told here and passed over: it may be left from another program. */
+  warn(message: string): void;
+}
+
+/** The systemd credential (LoadCredential=) that carries an auth.json to a unit. */
+export const AUTH_CREDENTIAL = 'oci.auth.json';
+
+/** `host` is the physical one (where a mirror or a rewritten location really is), docker.io for Docker Hub. */
+export async function findCredentials(
+  host: string,
+  repository: string,
+  options: CredentialOptions,
+): Promise<Credentials | undefined> {
+  for (const file of authFiles(options)) {
+    const helper = findHelper(file, host);
+    const found =
+      (await ask(helper, host, file, options)) ??
+      findAuth(file, host, repository) ??
+      (helper === undefined ? await ask(file.credsStore, host, file, options) : undefined);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+async function ask(
+  helper: string | undefined,
+  host: string,
+  file: AuthFile,
+  { env, warn }: CredentialOptions,
+): Promise<Credentials | undefined> {
+  if (helper === undefined) return undefined;
+  try {
+    return await askHelper(helper, host === DOCKER_HUB ? DOCKER_HUB_KEY : host, env);
+  } catch (error) {
+    if (!(error instanceof OciError)) throw error;
+    warn(`${error.message} (a credential helper of ${quote(file.path)})`);
+    return undefined;
+  }
+}
+
+function* authFiles({ authfile, env, root }: CredentialOptions): Generator<AuthFile> {
+  const named = authfile ?? (env['REGISTRY_AUTH_FILE'] || undefined);
+  if (named !== undefined) {
+    const bytes = readSmallFile(named, AUTH_FILE_MAX_BYTES);
+    if (bytes === undefined)
+      throw new OciError('INPUT_NOT_FOUND', `no authentication file ${quote(named)}`, {
+        hint: 'Check --authfile and $REGISTRY_AUTH_FILE.',
+      });
+    yield parseAuthFile(bytes, named);
+    return;
+  }
+  const home = env['HOME'] || homedir();
+  const usual: (string | undefined)[] = [
+    under(env['CREDENTIALS_DIRECTORY'], AUTH_CREDENTIAL),
+    under(env['XDG_RUNTIME_DIR'], 'containers/auth.json'),
+    join(root, '/run/containers', String(process.getuid?.() ?? 0), 'auth.json'),
+    join(env['XDG_CONFIG_HOME'] || join(home, '.config'), 'containers/auth.json'),
+    join(env['DOCKER_CONFIG'] || join(home, '.docker'), 'config.json'),
+  ];
+  for (const path of usual) {
+    const bytes = path === undefined ? undefined : readSmallFile(path, AUTH_FILE_MAX_BYTES);
+    if (bytes !== undefined && bytes.length > 0) yield parseAuthFile(bytes, path!);
+  }
+  const legacy = join(home, '.dockercfg');
+  const bytes = readSmallFile(legacy, AUTH_FILE_MAX_BYTES);
+  if (bytes !== undefined) yield parseAuthFile(bytes, legacy, true);
+}
+
+function under(directory: string | undefined, name: string): string | undefined {
+  return directory ? join(directory, name) : undefined;
+}
