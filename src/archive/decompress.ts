@@ -1,0 +1,191 @@
+/**
+ * Compressed bytes → plain bytes, for the compressions of image-spec layer.md: none, gzip (RFC 1952), zstd (RFC 8878).
+ *
+ * Invariant: bounded memory whatever the input (256 KiB pieces; zstd windows up to 128 MiB); every member and frame
+ * is decoded; a stream that is cut short or of another compression is refused as BAD_ARCHIVE. After the last gzip
+ * member NULs are tolerated, as gzip(1) does; anything else there is refused, as the reference reader does.
+ */
+import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
+import { escapeControl, OciError } from '../oci/errors.ts';
+import type { Compression } from '../oci/media-type.ts';
+import { createZstdFrameWalker, ZSTD_WINDOW_MAX_LOG } from './zstd-frames.ts';
+
+export interface Decompressor {
+  /** Resolves when the chunk is decoded and `onData` has seen the result. One call at a time. */
+  write(chunk: Uint8Array): Promise<void>;
+  /** Tells that no more comes; rejects when the stream is cut short. */
+  end(): Promise<void>;
+  /** Frees the decoder; at any time, also more than once. */
+  close(): void;
+}
+
+const PIECE_BYTES = 256 * 1024;
+
+const MAGICS: readonly [name: string, bytes: readonly number[]][] = [
+  ['gzip', [0x1f, 0x8b, 0x08]],
+  ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
+  ['xz', [0xfd, 0x37, 0x7a, 0x58, 0x5a]],
+  ['bzip2', [0x42, 0x5a, 0x68]],
+  ['lz4', [0x04, 0x22, 0x4d, 0x18]],
+];
+/** Enough of the beginning to tell the compressions apart. */
+const MAGIC_BYTES = 5;
+
+/** What the first bytes of a blob look like: a compression, or undefined for anything else. */
+export function sniffCompression(head: Uint8Array): string | undefined {
+  const skippableZstd =
+    head[1] === 0x2a && head[2] === 0x4d && head[3] === 0x18 && (head[0]! & 0xf0) === 0x50;
+  if (skippableZstd) return 'zstd';
+  return MAGICS.find(([, magic]) => magic.every((byte, i) => head[i] === byte))?.[0];
+}
+
+/** `onData` gets pieces that are valid only during the call; what it throws comes out of write() or end(). */
+export function createDecompressor(compression: Compression, onData: (bytes: Buffer) => void): Decompressor {
+  const decoder = compression === 'none' ? undefined : createDecoder(compression, onData);
+  let head: Buffer | undefined = Buffer.alloc(0);
+
+  async function write(chunk: Buffer): Promise<void> {
+    if (chunk.length === 0) return;
+    if (decoder === undefined) onData(chunk);
+    else await decoder.write(chunk);
+  }
+
+  /** Passes on what was kept of the beginning, after a look at it. */
+  async function writeHead(bytes: Buffer): Promise<void> {
+    head = undefined;
+    const found = sniffCompression(bytes);
+    if ((found ?? 'none') !== compression && bytes.length > 0)
+      throw new OciError(
+        'BAD_ARCHIVE',
+        compression === 'none'
+          ? `the layer is said to be not compressed, but is ${found}`
+          : `the layer is said to be ${compression}, but is ${found ?? 'something else'}`,
+        { hint: 'Ask whoever made the image to correct the media type in its manifest.' },
+      );
+    await write(bytes);
+  }
+
+  return {
+    async write(bytes) {
+      const chunk = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      if (head === undefined) return write(chunk);
+      head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
+      if (head.length >= MAGIC_BYTES) await writeHead(head);
+      else head = Buffer.from(head);
+    },
+    async end() {
+      if (head !== undefined) await writeHead(head);
+      await decoder?.end();
+    },
+    close() {
+      decoder?.close();
+    },
+  };
+}
+
+interface Decoder {
+  write(chunk: Buffer): Promise<void>;
+  end(): Promise<void>;
+  close(): void;
+}
+
+function createDecoder(compression: 'gzip' | 'zstd', onData: (bytes: Buffer) => void): Decoder {
+  const stream =
+    compression === 'gzip'
+      ? createGunzip({ chunkSize: PIECE_BYTES })
+      : createZstdDecompress({
+          chunkSize: PIECE_BYTES,
+          params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_MAX_LOG },
+        });
+  const frames = compression === 'zstd' ? createZstdFrameWalker() : undefined;
+  let fed = 0;
+  let ended = false;
+  let failure: unknown;
+  /** The write() or end() that waits for the stream. */
+  let waiting: { resolve: () => void; reject: (error: unknown) => void } | undefined;
+
+  function fail(error: unknown): void {
+    failure ??= error;
+    stream.destroy();
+    waiting?.reject(failure);
+    waiting = undefined;
+  }
+
+  stream.on('data', (bytes: Buffer) => {
+    if (failure !== undefined) return;
+    try {
+      onData(bytes);
+    } catch (error) {
+      fail(error);
+    }
+  });
+  stream.on('end', () => {
+    ended = true;
+    waiting?.resolve();
+    waiting = undefined;
+  });
+  stream.on('error', (error: NodeJS.ErrnoException) => fail(decodeError(compression, error)));
+
+  function wait(start: (done: () => void) => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (failure !== undefined) {
+        reject(failure);
+        return;
+      }
+      waiting = { resolve, reject };
+      start(() => {
+        waiting?.resolve();
+        waiting = undefined;
+      });
+    });
+  }
+
+  /** The decoder ends early at the NULs after a gzip member. Nothing else may follow. */
+  function checkRest(rest: Buffer): void {
+    if (rest.some((byte) => byte !== 0))
+      throw new OciError('BAD_ARCHIVE', `${compression}: data after the end of the compressed stream`);
+  }
+
+  async function feed(chunk: Buffer): Promise<void> {
+    if (ended) {
+      checkRest(chunk);
+      return;
+    }
+    fed += chunk.length;
+    await wait((done) => stream.write(chunk, done));
+    if (failure !== undefined) throw failure;
+    // With input left over the stream has ended, even when its 'end' event is still to come.
+    if (stream.bytesWritten < fed) {
+      ended = true;
+      checkRest(chunk.subarray(chunk.length - (fed - stream.bytesWritten)));
+    }
+  }
+
+  return {
+    async write(chunk) {
+      if (frames === undefined) return feed(chunk);
+      for (let at = 0; at < chunk.length; ) {
+        const bytes = frames.next(chunk, at);
+        await feed(chunk.subarray(at, at + bytes));
+        at += bytes;
+      }
+    },
+    async end() {
+      if (ended) return;
+      await wait(() => stream.end());
+      if (failure !== undefined) throw failure;
+    },
+    close() {
+      failure ??= new OciError('INTERNAL', 'the decompressor is closed');
+      stream.destroy();
+    },
+  };
+}
+
+function decodeError(compression: string, error: NodeJS.ErrnoException): OciError {
+  const reason =
+    error.code === 'Z_BUF_ERROR'
+      ? 'the stream is cut short'
+      : `the stream is damaged (${escapeControl(error.message)})`;
+  return new OciError('BAD_ARCHIVE', `${compression}: ${reason}`, { cause: error });
+}

@@ -1,0 +1,52 @@
+/**
+ * From what the user typed to an image in the store, without asking any registry: a name as it is, then what a pull
+ * of it would have named the image, then a digest or at least 12 digits of one.
+ */
+import { OciError, quote } from './oci/errors.ts';
+import { loadRegistriesConf } from './registry/load-registries-conf.ts';
+import { candidateNames } from './source/local-name.ts';
+import type { SourceOptions } from './source/open-source.ts';
+import type { StoredImage } from './store/images.ts';
+import type { Store } from './store/store.ts';
+
+type ConfigPlace = Pick<SourceOptions, 'env' | 'configRoot'>;
+
+export function findStoredImage(
+  store: Store,
+  name: string,
+  place: ConfigPlace = {},
+): StoredImage | undefined {
+  return store.lookup([name]) ?? store.lookup(fullNames(name, place));
+}
+
+/** Throws IMAGE_NOT_FOUND. */
+export function requireStoredImage(
+  store: Store | undefined,
+  name: string,
+  place: ConfigPlace = {},
+): StoredImage {
+  const image = store && findStoredImage(store, name, place);
+  if (image !== undefined) return image;
+  throw new OciError(
+    'IMAGE_NOT_FOUND',
+    `no image ${quote(name)} in the store${store === undefined ? '' : ` ${quote(store.root)}`}`,
+    {
+      hint: 'List what is there with ocictl images, or get it with oci-pull.',
+    },
+  );
+}
+
+/** The names that `name` may stand for in the store, best first. */
+export function namesFor(name: string, place: ConfigPlace = {}): string[] {
+  return [name, ...fullNames(name, place)];
+}
+
+function fullNames(name: string, { env = process.env, configRoot = '' }: ConfigPlace): string[] {
+  if (name.startsWith('oci:')) return []; // a place, not a name
+  try {
+    return candidateNames(name, loadRegistriesConf({ env, root: configRoot }));
+  } catch (error) {
+    if (error instanceof OciError && error.code === 'USAGE') return []; // no reference, maybe a name of the user's own
+    throw error;
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * The story of a pull: find the image at its source, fetch what the store lacks, put the image in place, name it.
+ *
+ * Invariant: the name is written last, after everything it leads to is durable. A pull that fails or is cut off
+ * leaves the store as it was, but for downloads that the next pull takes up.
+ */
+
+import { findStoredImage } from './find-image.ts';
+import type { Waiting } from './host/lock.ts';
+import type { Descriptor } from './oci/descriptor.ts';
+import { chainIDs, type Digest } from './oci/digest.ts';
+import { OciError, quote, toOciError, wrap } from './oci/errors.ts';
+import { type Platform, parsePlatform, platformRank } from './oci/platform.ts';
+import { type LayerEvent, type PlannedLayer, pullLayers } from './pull-layers.ts';
+import { hostPlatform } from './source/host-platform.ts';
+import type { ImageSource } from './source/image-source.ts';
+import { openSource, type SourceOptions } from './source/open-source.ts';
+import { type ResolvedImage, resolveImage } from './source/resolve-image.ts';
+import type { StoredImage } from './store/images.ts';
+import type { Store } from './store/store.ts';
+
+/** always: ask the source; newer: as always, but what is here will do when it does not answer; missing: only if not here. */
+export type PullPolicy = 'always' | 'missing' | 'newer';
+
+export type PullEvent =
+  | LayerEvent
+  | { readonly type: 'resolved'; readonly digest: Digest; readonly layers: readonly PlannedLayer[] }
+  | { readonly type: 'note'; readonly message: string };
+
+export interface PullOptions {
+  readonly store: Store;
+  /** What the user typed. */
+  readonly name: string;
+  /** The name it gets in the store; default: the source's. */
+  readonly localName?: string;
+  readonly policy?: PullPolicy;
+  readonly platform: Platform;
+  readonly source: SourceOptions;
+  /** Downloads at a time. */
+  readonly jobs?: number;
+  readonly waiting?: Waiting;
+  readonly signal?: AbortSignal;
+  readonly onEvent?: (event: PullEvent) => void;
+}
+
+export interface PulledImage {
+  readonly image: StoredImage;
+  readonly digest: Digest;
+  /** The name it has in the store. */
+  readonly name: string;
+  /** False when the image was here already. */
+  readonly stored: boolean;
+}
+
+export const JOBS_DEFAULT = 4;
+
+export async function pullImage(options: PullOptions): Promise<PulledImage> {
+  try {
+    return await pull(options);
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw wrap(`pull ${quote(options.name)}`, error);
+  }
+}
+
+async function pull(options: PullOptions): Promise<PulledImage> {
+  const { store, policy = 'always', localName } = options;
+  if (localName !== undefined) store.checkName(localName);
+  const here = policy === 'always' ? undefined : findHere(options);
+  if (here !== undefined && policy === 'missing') return named(options, here, localName, false);
+
+  let found: { source: ImageSource; resolved: ResolvedImage };
+  try {
+    found = await untilAborted(find(options), options.signal);
+  } catch (error) {
+    if (here === undefined || !isUnreachable(error)) throw error;
+    options.onEvent?.({
+      type: 'note',
+      message: `${toOciError(error).message}; using the image that is here`,
+    });
+    return named(options, here, localName, false);
+  }
+  const { source, resolved } = found;
+  try {
+    const name = localName ?? source.localName;
+    store.checkName(name);
+    const present = store.imageByDigest(resolved.manifestDescriptor.digest);
+    if (present !== undefined) return await named(options, present, name, false);
+    return await named(options, await add(options, source, resolved), name, true);
+  } finally {
+    await source.close();
+  }
+}
+
+/** Opens the source and reads the manifest and the configuration. */
+async function find(options: PullOptions): Promise<{ source: ImageSource; resolved: ResolvedImage }> {
+  const source = await openSource(options.name, options.source);
+  try {
+    const local = (descriptor: Descriptor) => options.store.localDocument(descriptor.digest);
+    return { source, resolved: await resolveImage(source, options.platform, local) };
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
+/** Fetches what the store lacks and puts the image in place. */
+async function add(options: PullOptions, source: ImageSource, resolved: ResolvedImage): Promise<StoredImage> {
+  const {
+    store,
+    jobs = JOBS_DEFAULT,
+    waiting = {},
+    signal = new AbortController().signal,
+    onEvent = () => {},
+  } = options;
+  const { manifest, rawManifest, rawConfig, imageConfig } = resolved;
+  const digest = resolved.manifestDescriptor.digest;
+  const chain = chainIDs(imageConfig.diffIDs);
+  const layers = manifest.layers.map((descriptor, i) => ({
+    descriptor,
+    diffID: imageConfig.diffIDs[i]!,
+    chainID: chain[i]!,
+  }));
+
+  using lock = await store.lock('shared', { ...waiting, signal });
+  store.sweep();
+  onEvent({ type: 'resolved', digest, layers });
+  await pullLayers(layers, { store, lock, source, jobs, waiting, signal, onEvent });
+  return store.addImage(
+    {
+      digest,
+      config: manifest.config.digest,
+      source: source.description,
+      stored: new Date().toISOString(),
+      layers: layers.map(({ chainID, diffID, descriptor }) => ({
+        chainID,
+        diffID,
+        digest: descriptor.digest,
+      })),
+      sizeBytes: layers.reduce((sum, { chainID }) => sum + store.layerRecord(chainID).sizeBytes, 0),
+    },
+    { rawManifest, rawConfig },
+    waiting,
+  );
+}
+
+/** Gives the image its name, last of all. */
+async function named(
+  options: PullOptions,
+  image: StoredImage,
+  name: string | undefined,
+  stored: boolean,
+): Promise<PulledImage> {
+  if (name !== undefined) await options.store.tag(name, image.digest);
+  const names =
+    name === undefined || image.names.includes(name) ? image.names : [...image.names, name].sort();
+  return { image: { ...image, names }, digest: image.digest, name: name ?? names[0] ?? image.digest, stored };
+}
+
+/** The image of that name in the store, if it is for the platform. */
+function findHere({ store, name, source, platform }: PullOptions): StoredImage | undefined {
+  const image = findStoredImage(store, name, source);
+  if (image === undefined) return undefined;
+  const { imageConfig } = store.readDocuments(image);
+  return platformRank(platform, imageConfig) === undefined ? undefined : image;
+}
+
+function isUnreachable(error: unknown): boolean {
+  return error instanceof OciError && (error.code === 'UNAVAILABLE' || error.code === 'TEMPORARY');
+}
+
+/** Nothing is half-done while an image is looked for, so that need not end before we do. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => aborted.reject(signal.reason);
+  signal.addEventListener('abort', onAbort);
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** The platform to get: what the user named, else this machine's. */
+export function platformFrom(text: string | undefined): Platform {
+  return text === undefined ? hostPlatform() : parsePlatform(text);
+}

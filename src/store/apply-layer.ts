@@ -1,0 +1,108 @@
+/**
+ * A layer's blob → a layer tree, in one pass: bytes → size and blob digest → decompress → diffID → tar → files
+ * (image-spec layer.md, descriptor.md, config.md).
+ *
+ * Invariant: the promise resolves only when size, digest and diffID are right and every entry is written. What a
+ * failure leaves in treeDir is for the caller to delete. Nothing is synced to the disk here.
+ *
+ * The data is always read to its end (or to one byte too many) before a verdict: damaged data breaks the
+ * archive long before its digest can be known, and then the digest is the message that helps.
+ */
+import { createHash } from 'node:crypto';
+import { createDecompressor } from '../archive/decompress.ts';
+import { createTarParser } from '../archive/tar-parser.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
+import { type DiffID, type Digest, digestAlgorithm, digestMismatch } from '../oci/digest.ts';
+import { OciError, quote, wrap } from '../oci/errors.ts';
+import { layerCompression } from '../oci/media-type.ts';
+import { createTreeWriter, type Unsettled } from './tree-writer.ts';
+
+export interface ApplyOptions {
+  readonly descriptor: Descriptor;
+  readonly diffID: DiffID;
+  /** An existing empty directory. */
+  readonly treeDir: string;
+  /** Where container id 0 lies on the disk. */
+  readonly idBase: number;
+  /** No layer lies below: whiteouts are left out and nothing stays unsettled. */
+  readonly bottom: boolean;
+}
+
+/** May cross a worker boundary. */
+export interface AppliedLayer {
+  /** For settleLayer(), once the layers below are there. */
+  readonly unsettled: Unsettled;
+  /** Bytes of file content written. */
+  readonly sizeBytes: number;
+  /** Entries of the tar. */
+  readonly entries: number;
+}
+
+/** Throws OciError: BAD_ARCHIVE, DIGEST_MISMATCH, SIZE_MISMATCH, UNSUPPORTED, IO_ERROR; or what `blob` throws. */
+export async function applyLayer(
+  blob: AsyncIterable<Uint8Array>,
+  options: ApplyOptions,
+): Promise<AppliedLayer> {
+  const { descriptor, diffID, treeDir } = options;
+  const what = `layer ${descriptor.digest}`;
+  const compression = layerCompression(descriptor.mediaType);
+  if (compression === undefined)
+    throw new OciError(
+      'UNSUPPORTED',
+      `${what}: media type ${quote(descriptor.mediaType)} is not that of a layer`,
+    );
+  const blobHash = createHash(digestAlgorithm(descriptor.digest));
+  const diffHash = createHash(digestAlgorithm(diffID));
+  const writer = createTreeWriter(treeDir, options);
+  const parser = createTarParser(writer);
+  const decompressor = createDecompressor(compression, (bytes) => {
+    diffHash.update(bytes);
+    parser.push(bytes);
+  });
+  let failure: OciError | undefined;
+  /** Runs one step; after an archive has turned out to be bad, only the blob's digest is of interest. */
+  const attempt = async <T>(step: () => Promise<T>): Promise<T | undefined> => {
+    if (failure !== undefined) return undefined;
+    try {
+      return await step();
+    } catch (error) {
+      failure = wrap(what, error);
+      if (failure.code !== 'BAD_ARCHIVE') throw failure;
+      decompressor.close();
+      return undefined;
+    }
+  };
+  try {
+    let bytes = 0;
+    for await (const chunk of blob) {
+      bytes += chunk.length;
+      if (bytes > descriptor.size) throw sizeMismatch(what, `more than ${descriptor.size}`, descriptor.size);
+      blobHash.update(chunk);
+      await attempt(() => decompressor.write(chunk));
+    }
+    if (bytes < descriptor.size) throw sizeMismatch(what, String(bytes), descriptor.size);
+    verify(blobHash.digest('hex'), descriptor.digest, what);
+    const unsettled = await attempt(async () => {
+      await decompressor.end();
+      parser.end();
+      verify(diffHash.digest('hex'), diffID, 'diffID');
+      return writer.finish();
+    });
+    if (unsettled === undefined) throw failure;
+    return { unsettled, sizeBytes: writer.sizeBytes, entries: writer.entries };
+  } finally {
+    decompressor.close();
+    writer.close();
+  }
+}
+
+function verify(hex: string, expected: Digest, what: string): void {
+  const got = `${digestAlgorithm(expected)}:${hex}` as Digest;
+  if (got !== expected) throw digestMismatch(what, got, expected);
+}
+
+function sizeMismatch(what: string, got: string, expected: number): OciError {
+  return new OciError('SIZE_MISMATCH', `${what}: got ${got} bytes, expected ${expected}`, {
+    hint: 'Pull again, and tell the registry if it stays so.',
+  });
+}

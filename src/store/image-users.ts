@@ -1,0 +1,87 @@
+/**
+ * Who uses an image at this moment: containers and mounts, by the records in the run root.
+ *
+ *   RUN_ROOT/containers/<unit>/image.json   {"digest", "root"?}, written and removed with the container
+ *   RUN_ROOT/mounts/<id>/mount.json         MountRecord, written and removed with the mount
+ *
+ * Invariant: a record is written under the shared lock of the store before the image is used, so whoever holds the
+ * exclusive lock sees every user. A record of an earlier boot counts for nothing.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Digest } from '../oci/digest.ts';
+import { OciError, quote } from '../oci/errors.ts';
+
+export interface ImageUser {
+  readonly kind: 'container' | 'mount';
+  /** The unit's name, or the mount's directory. */
+  readonly name: string;
+}
+
+export interface UseRecord {
+  readonly digest: Digest;
+  /** The store's root; a record without one counts for every store. */
+  readonly root?: string;
+  /** bootID() at the time of writing. */
+  readonly boot?: string;
+}
+
+/** Identifies this boot: the run root may outlive it where /run is not a tmpfs. */
+export function bootID(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}
+
+/** The users of the image `digest` of the store at `root` (its real path). */
+export function findImageUsers(runRoot: string, root: string, digest: Digest): ImageUser[] {
+  const uses = ({ record }: { record: UseRecord }) =>
+    record.digest === digest &&
+    (record.root === undefined || record.root === root) &&
+    (record.boot === undefined || record.boot === bootID());
+  return [
+    ...readRecords(join(runRoot, 'containers'), 'image.json')
+      .filter(uses)
+      .map(({ name }) => ({ kind: 'container' as const, name })),
+    ...readRecords(join(runRoot, 'mounts'), 'mount.json')
+      .filter(uses)
+      .map(({ directory }) => ({ kind: 'mount' as const, name: join(directory, 'tree') })),
+  ];
+}
+
+function readRecords(
+  directory: string,
+  file: string,
+): { name: string; directory: string; record: UseRecord }[] {
+  return entries(directory).flatMap((name) => {
+    const path = join(directory, name, file);
+    try {
+      return [
+        {
+          name,
+          directory: join(directory, name),
+          record: JSON.parse(readFileSync(path, 'utf8')) as UseRecord,
+        },
+      ];
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code;
+      if (code === 'ENOENT' || code === 'ENOTDIR') return [];
+      // Deleting layers below a container we cannot identify would be worse than refusing.
+      throw new OciError(
+        'IO_ERROR',
+        `cannot tell which image ${quote(name)} uses: ${(error as Error).message}`,
+        {
+          hint: `Stop ${name}, then remove ${join(directory, name)}.`,
+          cause: error,
+        },
+      );
+    }
+  });
+}
+
+function entries(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}

@@ -1,0 +1,23 @@
+/**
+ * A worker thread that applies layers, one after the other: it reads a blob while the main thread downloads it.
+ * Started by layer-worker-pool.ts; ends when its port is closed.
+ */
+import { parentPort } from 'node:worker_threads';
+import { toOciError } from '../oci/errors.ts';
+import { applyLayer } from './apply-layer.ts';
+import { readGrowingFile } from './growing-file.ts';
+import type { LayerAnswer, LayerJob } from './layer-worker-pool.ts';
+
+async function answer(job: LayerJob): Promise<LayerAnswer> {
+  try {
+    const blob = readGrowingFile(job.blobPath, job.progress);
+    return { applied: await applyLayer(blob, job.options) };
+  } catch (error) {
+    const { code, message, hint, detail, stack } = toOciError(error);
+    return { failed: { code, message, hint, detail, stack } };
+  }
+}
+
+parentPort!.on('message', async (job: LayerJob) => {
+  parentPort!.postMessage(await answer(job));
+});

@@ -1,0 +1,298 @@
+/**
+ * Second step of a layer: what could not be decided without the layers below (see Unsettled in tree-writer.ts).
+ *
+ * Invariant: afterwards overlayfs, stacking the tree on those below, shows what applying the entries one by one to the
+ * merged root would have made. Only this layer's tree is written. Done twice, or killed half way, it is undefined:
+ * the caller starts again from an empty tree.
+ *
+ * - A directory that no entry describes has the attributes of the one below; it is not there when only whiteouts were
+ *   in it and nothing is below.
+ * - Where the layers below have a symlink in its place, what is in it moves to where the link leads (lib/x over
+ *   lib -> usr/lib becomes usr/lib/x). If the layer has an entry there by its real name, that one stays.
+ * - A whiteout that hides nothing is dropped: overlayfs would show it in a directory that is not merged.
+ * - A hard link to a file below makes a copy of the file in this layer, under both names.
+ * - An opaque root becomes whiteouts and opaque directories: overlayfs ignores the mark on a root.
+ */
+import { showBytes } from '../archive/byte-string.ts';
+import { close, O_DIRECTORY, O_RDONLY } from '../host/syscalls.ts';
+import { OciError } from '../oci/errors.ts';
+import { isWhiteout, kindOf, openStack, type Stack, type StackNode, type StackWay } from './merged-tree.ts';
+import {
+  listDirectory,
+  type Names,
+  openUpperTree,
+  type Source,
+  shown,
+  type UpperTree,
+} from './settle-layer-upper.ts';
+import { HARD_LINK_PASSES_MAX, TEMPORARY_NAME, type Unsettled } from './tree-writer.ts';
+
+/** A directory of the layer with something left to do in it or below. */
+interface Task {
+  readonly children: Map<string, Task>;
+  readonly whiteouts: Set<string>;
+  implied: boolean;
+}
+
+/** `lowerTrees`: lowest first, themselves settled. `idBase` owns what nobody describes. */
+export function settleLayer(
+  treeDir: string,
+  lowerTrees: readonly string[],
+  unsettled: Unsettled,
+  idBase: number,
+): void {
+  const { implied, whiteouts, links, rootOpaque } = unsettled;
+  if (implied.length + whiteouts.length + links.length === 0 && !rootOpaque) return;
+  using resources = new DisposableStack();
+  const lower = resources.adopt(openStack(lowerTrees), (stack) => stack.close());
+  const merged = resources.adopt(openStack([...lowerTrees, treeDir]), (stack) => stack.close());
+  const upper = resources.adopt(openUpperTree(treeDir, idBase), (tree) => tree.close());
+  const settling: Settling = {
+    lower,
+    merged,
+    upper,
+    top: lowerTrees.length,
+    rootTask: taskTree(unsettled),
+    implied: new Set(implied),
+  };
+
+  if (rootOpaque) hideRoot(settling);
+  workOff(settling, settling.rootTask, [], rootOpaque ? undefined : lower.root);
+  if (settling.rootTask.implied && lowerTrees.length > 0)
+    upper.copyAttributes(sourceBelow(settling, lower.root, []), []);
+  settleLinks(settling, links);
+  upper.restoreTimes();
+}
+
+interface Settling {
+  readonly lower: Stack;
+  /** The layers below and this one, as they are at the moment. */
+  readonly merged: Stack;
+  readonly upper: UpperTree;
+  /** This layer's index in `merged`. */
+  readonly top: number;
+  readonly rootTask: Task;
+  readonly implied: ReadonlySet<string>;
+}
+
+function newTask(): Task {
+  return { children: new Map(), whiteouts: new Set(), implied: false };
+}
+
+function taskTree({ implied, whiteouts }: Unsettled): Task {
+  const root = newTask();
+  for (const path of implied) taskAt(root, split(path)).implied = true;
+  for (const path of whiteouts) {
+    const names = split(path);
+    taskAt(root, names.slice(0, -1)).whiteouts.add(names.at(-1)!);
+  }
+  return root;
+}
+
+function taskAt(root: Task, path: Names): Task {
+  let task = root;
+  for (const name of path) {
+    let child = task.children.get(name);
+    if (child === undefined) {
+      child = newTask();
+      task.children.set(name, child);
+    }
+    task = child;
+  }
+  return task;
+}
+
+function split(path: string): string[] {
+  return path === '' ? [] : path.split('/');
+}
+
+/**
+ * Does what is left to do in a directory. `below` is the directory that it is merged with, if any. Content that
+ * moves elsewhere becomes a task there, so tasks may appear in any directory that is not worked off yet.
+ */
+function workOff(settling: Settling, task: Task, path: Names, below: StackNode | undefined): void {
+  const { lower, upper } = settling;
+  // What moves here may make the directory opaque, so that is asked each time.
+  const beneath = (name: string): StackNode | undefined =>
+    below === undefined || upper.isOpaque(path) ? undefined : lower.child(below, [...path, name]);
+  for (;;) {
+    const [next] = task.children;
+    if (next !== undefined) {
+      const [name, child] = next;
+      task.children.delete(name); // first: it may come again while it is worked off
+      workOffChild(settling, child, [...path, name], beneath(name));
+      continue;
+    }
+    const [name] = task.whiteouts;
+    if (name === undefined) return;
+    if (beneath(name) === undefined) upper.remove([...path, name]);
+    task.whiteouts.delete(name);
+  }
+}
+
+function workOffChild(settling: Settling, task: Task, path: Names, below: StackNode | undefined): void {
+  const { upper } = settling;
+  const kind = below === undefined ? undefined : kindOf(below.stat.mode);
+  if (kind === 'directory') {
+    workOff(settling, task, path, below);
+    if (task.implied) upper.copyAttributes(sourceBelow(settling, below!, path), path);
+  } else if (kind === 'symlink' && task.implied) {
+    moveThroughLink(settling, task, path);
+  } else {
+    workOff(settling, task, path, undefined);
+    if (task.implied) upper.removeEmptyDirectory(path);
+  }
+}
+
+function sourceBelow({ lower }: Settling, node: StackNode, path: Names): Source {
+  return { stat: node.stat, open: (flags) => lower.open(node.trees[0]!, path, flags) };
+}
+
+/** `path` is an implied directory, and a symlink below. */
+function moveThroughLink(settling: Settling, task: Task, path: Names): void {
+  const { merged, upper, rootTask } = settling;
+  const aside = [TEMPORARY_NAME];
+  upper.move(path, aside);
+  const way = merged.walk(path, true);
+  const nothingThere =
+    way.problem !== undefined || way.missing.length > 0 || kindOf(way.node.stat.mode) !== 'directory';
+  if (nothingThere && onlyHides(settling, aside, task)) {
+    upper.removeAll(aside);
+    return;
+  }
+  const to = ensureDirectory(settling, way, path);
+  mergeDirectory(settling, aside, to, task, taskAt(rootTask, to));
+  upper.removeAll(aside);
+}
+
+/** True for a directory that is there only for the whiteouts in it. */
+function onlyHides(settling: Settling, path: Names, task: Task): boolean {
+  return settling.upper.list(path).every((name) => {
+    if (task.whiteouts.has(name)) return true;
+    const child = task.children.get(name);
+    return child?.implied === true && onlyHides(settling, [...path, name], child);
+  });
+}
+
+/** Makes the directory where a way of the merged tree leads exist in this layer; returns its real path. */
+function ensureDirectory(settling: Settling, way: StackWay, path: Names): Names {
+  if (way.problem !== undefined) throw refusal(path, way.problem);
+  if (kindOf(way.node.stat.mode) !== 'directory')
+    throw refusal(path, `${shown(way.names)} is not a directory`);
+  const { lower, upper } = settling;
+  const to = [...way.names, ...way.missing];
+  let below: StackNode | undefined = lower.root;
+  for (let depth = 1; depth <= to.length; depth++) {
+    const names = to.slice(0, depth);
+    below = below === undefined ? undefined : lower.child(below, names);
+    if (below !== undefined && kindOf(below.stat.mode) !== 'directory') below = undefined;
+    const found = upper.stat(names);
+    if (found === undefined || isWhiteout(found)) {
+      if (found !== undefined) below = undefined;
+      upper.makeDirectory(names, below === undefined ? undefined : sourceBelow(settling, below, names));
+    } else if (upper.isOpaque(names)) below = undefined;
+  }
+  return to;
+}
+
+/** Moves what is in one directory of the layer into another one. Where both have a name, the one there stays. */
+function mergeDirectory(settling: Settling, from: Names, to: Names, fromTask: Task, toTask: Task): void {
+  const { upper } = settling;
+  if (upper.isOpaque(from)) upper.setOpaque(to);
+  for (const name of upper.list(from)) {
+    const source = [...from, name];
+    const target = [...to, name];
+    const whiteout = fromTask.whiteouts.has(name);
+    const child = fromTask.children.get(name);
+    const there = upper.stat(target);
+    const isDirectory = (stat: { mode: number }) => kindOf(stat.mode) === 'directory';
+    const moving = upper.stat(source)!;
+    if (there === undefined || (isWhiteout(there) && !whiteout)) {
+      if (there !== undefined) {
+        upper.remove(target);
+        toTask.whiteouts.delete(name);
+      }
+      upper.move(source, target);
+      if (there !== undefined && isDirectory(moving)) upper.setOpaque(target);
+      if (whiteout) toTask.whiteouts.add(name);
+      if (child !== undefined) toTask.children.set(name, child);
+    } else if (isDirectory(there) && whiteout) {
+      upper.setOpaque(target);
+    } else if (isDirectory(there) && isDirectory(moving)) {
+      const targetTask = taskAt(toTask, [name]);
+      if (settling.implied.has(target.join('/')) && child?.implied !== true) {
+        upper.copyAttributes(upper.source(source), target);
+        targetTask.implied = false;
+      }
+      mergeDirectory(settling, source, target, child ?? newTask(), targetTask);
+    }
+  }
+}
+
+/** The mark on a root means nothing to overlayfs: each name below is hidden by itself. */
+function hideRoot({ lower, upper }: Settling): void {
+  for (const tree of lower.root.trees) {
+    const fd = lower.open(tree, [], O_RDONLY | O_DIRECTORY);
+    let names: string[];
+    try {
+      names = listDirectory(fd);
+    } finally {
+      close(fd);
+    }
+    for (const name of names) {
+      const below = lower.child(lower.root, [name]);
+      if (below === undefined) continue;
+      const there = upper.stat([name]);
+      if (there === undefined) upper.makeWhiteout([name]);
+      else if (kindOf(there.mode) === 'directory' && kindOf(below.stat.mode) === 'directory')
+        upper.setOpaque([name]);
+    }
+  }
+}
+
+/** Hard links whose targets are not in the layer. A link may be the target of one before it. */
+function settleLinks(settling: Settling, links: Unsettled['links']): void {
+  let waiting = links;
+  for (let pass = 0; waiting.length > 0; pass++) {
+    const missing = waiting.filter(({ path, target }) => !settleLink(settling, split(path), target));
+    const [first] = missing;
+    if (first !== undefined && (missing.length === waiting.length || pass === HARD_LINK_PASSES_MAX))
+      throw refusal(
+        split(first.path),
+        `a hard link to ${showBytes(first.target)}, which is not in the image`,
+      );
+    waiting = missing;
+  }
+}
+
+/** False when there is no target (yet). */
+function settleLink(settling: Settling, names: Names, target: string): boolean {
+  const { lower, merged, upper, top } = settling;
+  const targetNames = target.split('/').filter((name) => name !== '' && name !== '.');
+  let way = merged.walk(targetNames, false);
+  // A whiteout of the same layer does not hide from the link what is below.
+  const hidden = way.problem !== undefined || way.missing.length > 0;
+  if (hidden) way = lower.walk(targetNames, false);
+  if (way.problem !== undefined || way.missing.length > 0) return false;
+  if (kindOf(way.node.stat.mode) === 'directory')
+    throw refusal(names, `a hard link to ${showBytes(target)}, a directory`);
+  const aside = [TEMPORARY_NAME];
+  if (hidden) {
+    upper.copy(sourceBelow(settling, way.node, way.names), aside);
+  } else {
+    if (way.node.trees[0] !== top) {
+      ensureDirectory(settling, merged.walk(way.names.slice(0, -1), true), names);
+      upper.copy(sourceBelow(settling, way.node, way.names), way.names);
+    }
+    upper.link(way.names, aside);
+  }
+  const parent = ensureDirectory(settling, merged.walk(names.slice(0, -1), true), names);
+  const to = [...parent, names.at(-1)!];
+  upper.removeAll(to);
+  upper.move(aside, to);
+  return true;
+}
+
+function refusal(path: Names, reason: string): OciError {
+  return new OciError('BAD_ARCHIVE', `entry ${shown(path)}: ${reason}`);
+}

@@ -1,0 +1,431 @@
+/**
+ * Entries of a layer → a directory tree as overlayfs wants it (image-spec layer.md, "Applying Changesets").
+ *
+ * Invariant: nothing outside the tree is touched, whatever the entries say: every name is looked up relative to an open
+ * directory that we made (tree-writer-directories.ts), made with O_EXCL, and never followed when it is a link.
+ *
+ * - Owner: idBase + id. Whiteouts are character devices 0:0, opaque directories have user.overlay.opaque=y.
+ * - The last entry of a name wins. A directory over a directory changes its attributes; in the place of
+ *   anything else, a whiteout included, it hides what lies below (opaque).
+ * - A whiteout hides only what is below the layer: next to an entry of the same name, before or after, that entry
+ *   stays and a directory becomes opaque. In the bottom layer whiteouts have nothing to hide and are left out.
+ * - A path through a symlink of the layer lands where the link leads inside the root. What it takes from the layers below
+ *   to decide is returned as Unsettled, for settleLayer().
+ * - `.wh..wh.*` but the opaque mark is the business of aufs, and left out. Below a whiteout nothing can be.
+ */
+import { showBytes } from '../archive/byte-string.ts';
+import type { TarEntry, TarHandler } from '../archive/tar-parser.ts';
+import {
+  check,
+  close,
+  errno,
+  type FileTime,
+  fchmod,
+  fchmodat,
+  fchown,
+  fchownat,
+  fsetxattr,
+  ftruncate,
+  futimens,
+  linkat,
+  listxattr,
+  mkdirat,
+  mknodat,
+  O_CREAT,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_WRONLY,
+  openat,
+  pwriteAll,
+  removexattr,
+  renameat2,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFIFO,
+  setxattrat,
+  statAt,
+  symlinkat,
+  unlinkat,
+  utimensat,
+} from '../host/syscalls.ts';
+import { removeTreeAt } from './remove-tree.ts';
+import { type Directory, openDirectories, pathOf, refusing, splitPath } from './tree-writer-directories.ts';
+import { DEFAULT_ACL_XATTR, OPAQUE_XATTR, storedXattr } from './tree-writer-xattrs.ts';
+
+/** What a layer leaves open until the layers below it are there. Paths are byte strings relative to the tree. */
+export interface Unsettled {
+  /** Directories that no entry describes, parents before children; '' is the root. */
+  readonly implied: readonly string[];
+  /** All whiteouts, in no order. */
+  readonly whiteouts: readonly string[];
+  /** Hard links whose target is not in the layer. */
+  readonly links: readonly { readonly path: string; readonly target: string }[];
+  /** Nothing of the layers below is to be seen. overlayfs does not look for the opaque mark on a root. */
+  readonly rootOpaque: boolean;
+}
+
+export interface TreeWriter extends TarHandler {
+  /** Counted so far: tar entries, and bytes of file content written. */
+  readonly entries: number;
+  readonly sizeBytes: number;
+  /** Links what waited for its target, gives directories their times, and tells what is open. */
+  finish(): Unsettled;
+  /** Closes all descriptors. At any time; leaves what was written. */
+  close(): void;
+}
+
+/** Each entry may cost a node in memory and an inode on the disk. The largest layers in use stay below a tenth. */
+const ENTRIES_MAX = 4_000_000;
+/** A link may wait for a link. Each pass is linear; longer chains in the wrong order are refused. */
+export const HARD_LINK_PASSES_MAX = 40;
+
+const WHITEOUT = '.wh.';
+const WHITEOUT_META = '.wh..wh.';
+const WHITEOUT_OPAQUE = '.wh..wh..opq';
+/** No entry can have this name: it begins as those of aufs do. */
+export const TEMPORARY_NAME = '.wh..wh.ocictl';
+
+/** Modification time of what no entry describes: the same in every run. */
+export const EPOCH: FileTime = { seconds: 0, nanoseconds: 0 };
+
+interface WaitingLink {
+  readonly directory: Directory;
+  readonly name: string;
+  readonly target: string;
+}
+
+/** `treeDir` is an existing empty directory. With `bottom`, nothing lies below, and nothing stays unsettled. */
+export function createTreeWriter(treeDir: string, options: { idBase: number; bottom: boolean }): TreeWriter {
+  const { idBase, bottom } = options;
+  const directories = openDirectories(treeDir);
+  const { root, fdOf } = directories;
+  let entries = 0;
+  let sizeBytes = 0;
+
+  // The parent of the entry before, by its path as it was written: most entries have the same.
+  let knownPath: string | undefined;
+  let knownParent = root;
+
+  /** The file being written. */
+  let file: { fd: number; entry: TarEntry } | undefined;
+  /** Hard links to what has not come yet, by path. */
+  const waiting = new Map<string, WaitingLink>();
+
+  setAttributes(root, 0o755, 0, 0, undefined);
+
+  function setAttributes(
+    directory: Directory,
+    mode: number,
+    uid: number,
+    gid: number,
+    xattrs: TarEntry['xattrs'],
+  ): void {
+    const fd = fdOf(directory);
+    const shown = () => showBytes(pathOf(directory));
+    checkLazily(fchown(fd, idBase + uid, idBase + gid), 'chown', shown);
+    checkLazily(fchmod(fd, mode), 'chmod', shown);
+    for (const [name, value] of xattrs ?? []) {
+      const stored = storedXattr(name, value, idBase);
+      if (stored === undefined) continue;
+      if (name === DEFAULT_ACL_XATTR) directory.defaultAcl = stored;
+      else checkLazily(fsetxattr(fd, name, stored), `setxattr ${showBytes(name)}`, shown);
+    }
+  }
+
+  /** Makes a directory that is not there. In the place of a whiteout it hides what is below, attributes included. */
+  function makeDirectory(parent: Directory, name: string): Directory {
+    const fd = fdOf(parent);
+    const status = mkdirat(fd, name, 0o700);
+    const replaces = status === -errno.EEXIST;
+    if (replaces) {
+      vacate(parent, name);
+      check(mkdirat(fd, name, 0o700), 'mkdir', showBytes(name));
+    } else check(status, 'mkdir', showBytes(name));
+    forgetWaiting(parent, name);
+    const directory = directories.add(parent, name);
+    directory.opaque = replaces;
+    directory.implied = !replaces;
+    return directory;
+  }
+
+  /** The directory that `names` lead to; what is missing is made, as implied. */
+  function ensureDirectory(names: readonly string[]): Directory {
+    let { directory, missing } = directories.walk(names);
+    for (const name of missing) {
+      directory = makeDirectory(directory, name);
+      setAttributes(directory, 0o755, 0, 0, undefined);
+    }
+    return directory;
+  }
+
+  function ensureParent(names: readonly string[], path: string): Directory {
+    const parentPath = path.slice(0, path.lastIndexOf(names.at(-1)!));
+    if (parentPath !== knownPath) {
+      knownParent = ensureDirectory(names.slice(0, -1));
+      knownPath = parentPath;
+    }
+    return knownParent;
+  }
+
+  /** Removes what is at the name, a whole tree if need be. */
+  function vacate(parent: Directory, name: string): void {
+    const fd = fdOf(parent);
+    const directory = parent.children?.get(name);
+    if (directory !== undefined) {
+      directories.forget(directory);
+      removeTreeAt(fdOf(parent), name);
+      knownPath = undefined;
+      return;
+    }
+    if (parent.whiteouts?.delete(name) !== true) knownPath = undefined;
+    check(unlinkat(fd, name), 'unlink', showBytes(name));
+  }
+
+  /** Makes something new at the name with a call that fails with EEXIST while anything is there. */
+  function place(parent: Directory, name: string, syscall: string, make: (fd: number) => number): number {
+    let status = make(fdOf(parent));
+    if (status === -errno.EEXIST) {
+      vacate(parent, name);
+      status = make(fdOf(parent));
+    }
+    forgetWaiting(parent, name);
+    return checkLazily(status, syscall, () => showBytes(join(parent, name)));
+  }
+
+  function forgetWaiting(parent: Directory, name: string): void {
+    if (waiting.size > 0) waiting.delete(join(parent, name));
+  }
+
+  function entry(entry: TarEntry): void {
+    if (++entries > ENTRIES_MAX) throw new Error(`the layer has more than ${ENTRIES_MAX} entries`);
+    const names = splitPath(entry.path);
+    const last = names.at(-1);
+    const meta = names.findIndex((name) => name.startsWith(WHITEOUT));
+    if (last === undefined) rootEntry(entry);
+    else if (meta >= 0) whiteoutEntry(names, meta, entry.path);
+    else {
+      const parent = ensureParent(names, entry.path);
+      if (entry.type === 'directory') directoryEntry(parent, last, entry);
+      else if (entry.type === 'file') fileEntry(parent, last, entry);
+      else if (entry.type === 'hardLink') hardLinkEntry(parent, last, entry);
+      else specialEntry(parent, last, entry);
+    }
+  }
+
+  function rootEntry(entry: TarEntry): void {
+    if (entry.type !== 'directory') throw new Error(`the root of a layer cannot be a ${entry.type}`);
+    describeDirectory(root, entry);
+  }
+
+  function directoryEntry(parent: Directory, name: string, entry: TarEntry): void {
+    describeDirectory(parent.children?.get(name) ?? makeDirectory(parent, name), entry);
+  }
+
+  function describeDirectory(directory: Directory, entry: TarEntry): void {
+    if (directory.mtime !== undefined) clearXattrs(fdOf(directory));
+    directory.defaultAcl = undefined;
+    setAttributes(directory, entry.mode, entry.uid, entry.gid, entry.xattrs);
+    directory.mtime = entry.mtime;
+    directory.implied = false;
+  }
+
+  /** An entry for the same directory came before. */
+  function clearXattrs(fd: number): void {
+    const names = listxattr(fd);
+    if (typeof names === 'number') return;
+    for (const name of names) removexattr(fd, name);
+  }
+
+  function fileEntry(parent: Directory, name: string, entry: TarEntry): void {
+    const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+    const fd = place(parent, name, 'create', (directory) => openat(directory, name, flags, 0o600));
+    file = { fd, entry };
+  }
+
+  function data(bytes: Buffer, offset: number): void {
+    if (file === undefined) return; // the content of a whiteout
+    check(pwriteAll(file.fd, bytes, offset), 'write', showBytes(file.entry.path));
+    sizeBytes += bytes.length;
+  }
+
+  function end(): void {
+    if (file === undefined) return;
+    const { fd, entry } = file;
+    const shown = () => showBytes(entry.path);
+    // chown() and writing clear setuid bits and capabilities, so they come after.
+    if (entry.sparse) checkLazily(ftruncate(fd, entry.size), 'truncate', shown);
+    checkLazily(fchown(fd, idBase + entry.uid, idBase + entry.gid), 'chown', shown);
+    checkLazily(fchmod(fd, entry.mode), 'chmod', shown);
+    for (const [name, value] of entry.xattrs ?? []) {
+      const stored = refusing(entry.path, () => storedXattr(name, value, idBase));
+      if (stored !== undefined)
+        checkLazily(fsetxattr(fd, name, stored), `setxattr ${showBytes(name)}`, shown);
+    }
+    checkLazily(futimens(fd, entry.mtime), 'utimens', shown);
+    closeFile();
+  }
+
+  function closeFile(): void {
+    if (file !== undefined) close(file.fd);
+    file = undefined;
+  }
+
+  function specialEntry(parent: Directory, name: string, entry: TarEntry): void {
+    const { type, deviceMajor, deviceMinor } = entry;
+    if (type === 'symlink') {
+      if (entry.linkPath === '') throw new Error('a symlink without a target');
+      place(parent, name, 'symlink', (fd) => symlinkat(entry.linkPath, fd, name));
+    } else {
+      if (type === 'characterDevice' && deviceMajor === 0 && deviceMinor === 0)
+        throw new Error('a character device 0:0, which is a whiteout to overlayfs');
+      const kind = type === 'characterDevice' ? S_IFCHR : type === 'blockDevice' ? S_IFBLK : S_IFIFO;
+      place(parent, name, 'mknod', (fd) => mknodat(fd, name, kind | 0o600, deviceMajor, deviceMinor));
+    }
+    const fd = fdOf(parent);
+    const shown = () => showBytes(entry.path);
+    checkLazily(fchownat(fd, name, idBase + entry.uid, idBase + entry.gid), 'chown', shown);
+    if (type !== 'symlink') checkLazily(fchmodat(fd, name, entry.mode), 'chmod', shown);
+    for (const [xattr, value] of entry.xattrs ?? []) {
+      const stored = storedXattr(xattr, value, idBase);
+      // The kernel has user.* on files and directories only.
+      if (stored === undefined || xattr.startsWith('user.')) continue;
+      checkLazily(setxattrat(fd, name, xattr, stored), `setxattr ${showBytes(xattr)}`, shown);
+    }
+    checkLazily(utimensat(fd, name, entry.mtime), 'utimens', shown);
+  }
+
+  function hardLinkEntry(parent: Directory, name: string, entry: TarEntry): void {
+    const link = { directory: parent, name, target: entry.linkPath };
+    if (splitPath(entry.linkPath).length === 0) throw new Error('a hard link to a directory');
+    if (!makeLink(link)) waiting.set(join(parent, name), link);
+  }
+
+  /** False when the target is not (yet) in the layer. */
+  function makeLink({ directory, name, target }: WaitingLink): boolean {
+    const names = splitPath(target);
+    const targetName = names.pop()!;
+    const way = directories.walk(names);
+    if (way.missing.length > 0 || way.directory.whiteouts?.has(targetName)) return false;
+    if (way.directory.children?.has(targetName))
+      throw new Error(`a hard link to ${showBytes(target)}, a directory`);
+    const from = fdOf(way.directory);
+    const to = fdOf(directory);
+    const status = linkat(from, targetName, to, name);
+    if (status === -errno.ENOENT) return false;
+    if (status === -errno.EEXIST) {
+      if (way.directory === directory && targetName === name) return true;
+      if (typeof statAt(from, targetName) === 'number') return false;
+      // The target may lie in a tree that gives way to the link: hold it under another name meanwhile.
+      check(linkat(from, targetName, to, TEMPORARY_NAME), 'link', showBytes(name));
+      vacate(directory, name);
+      check(renameat2(fdOf(directory), TEMPORARY_NAME, fdOf(directory), name), 'rename', showBytes(name));
+    } else check(status, 'link', showBytes(name));
+    forgetWaiting(directory, name);
+    return true;
+  }
+
+  function whiteoutEntry(names: readonly string[], meta: number, path: string): void {
+    const isLast = meta === names.length - 1;
+    const name = names[meta]!;
+    if (name.startsWith(WHITEOUT_META) && !(isLast && name === WHITEOUT_OPAQUE)) return;
+    if (!isLast) throw new Error(`lies below the whiteout ${showBytes(name)}`);
+    const hidden = name === WHITEOUT_OPAQUE ? undefined : name.slice(WHITEOUT.length);
+    if (hidden === '' || hidden === '.' || hidden === '..') throw new Error('a whiteout without a name');
+    if (bottom) return;
+    const parent = ensureParent(names, path);
+    if (hidden === undefined) parent.opaque = true;
+    else hide(parent, hidden);
+  }
+
+  function hide(parent: Directory, name: string): void {
+    const directory = parent.children?.get(name);
+    if (directory !== undefined) {
+      directory.opaque = true;
+      directory.implied = false;
+      return;
+    }
+    const status = mknodat(fdOf(parent), name, S_IFCHR);
+    if (status === -errno.EEXIST) return; // an entry of the layer, or the same whiteout
+    check(status, 'mknod', showBytes(name));
+    check(fchownat(fdOf(parent), name, idBase, idBase), 'chown', showBytes(name));
+    parent.whiteouts ??= new Set();
+    parent.whiteouts.add(name);
+  }
+
+  function linkWaiting(): void {
+    for (let pass = 0, progress = true; progress && pass < HARD_LINK_PASSES_MAX; pass++) {
+      progress = false;
+      for (const [path, link] of waiting) {
+        if (!link.directory.removed && !refusing(path, () => makeLink(link))) continue;
+        waiting.delete(path);
+        progress = true;
+      }
+    }
+    for (const [path, { target }] of waiting)
+      if (bottom)
+        refusing(path, () => {
+          throw new Error(`a hard link to ${showBytes(target)}, which is not in the image`);
+        });
+  }
+
+  function finish(): Unsettled {
+    linkWaiting();
+    const implied: string[] = [];
+    const whiteouts: string[] = [];
+    const ahead: { directory: Directory; path: string; hidden: boolean }[] = [
+      { directory: root, path: '', hidden: bottom },
+    ];
+    for (let at = ahead.pop(); at !== undefined; at = ahead.pop()) {
+      const { directory, path, hidden } = at;
+      const fd = fdOf(directory);
+      const below = path === '' ? '' : `${path}/`;
+      // What lies below does not reach this far: there is nothing to hide, and overlayfs would show the whiteouts.
+      const alone = hidden || directory.opaque;
+      for (const name of directory.whiteouts ?? []) {
+        if (alone) check(unlinkat(fd, name), 'unlink', showBytes(name));
+        else whiteouts.push(below + name);
+      }
+      if (directory.implied && !hidden) implied.push(path);
+      if (directory.opaque && !hidden && directory !== root)
+        check(fsetxattr(fd, OPAQUE_XATTR, OPAQUE_YES), 'setxattr', showBytes(path));
+      if (directory.defaultAcl !== undefined)
+        check(fsetxattr(fd, DEFAULT_ACL_XATTR, directory.defaultAcl), 'setxattr', showBytes(path));
+      check(futimens(fd, directory.mtime ?? EPOCH), 'utimens', showBytes(path));
+      for (const child of directory.children?.values() ?? [])
+        ahead.push({ directory: child, path: below + child.name, hidden: alone });
+    }
+    const links = [...waiting].map(([path, { target }]) => ({ path, target }));
+    return { implied, whiteouts, links, rootOpaque: root.opaque };
+  }
+
+  return {
+    get entries() {
+      return entries;
+    },
+    get sizeBytes() {
+      return sizeBytes;
+    },
+    entry(next) {
+      refusing(next.path, () => entry(next));
+    },
+    data,
+    end,
+    finish,
+    close() {
+      closeFile();
+      directories.close();
+    },
+  };
+}
+
+const OPAQUE_YES = Buffer.from('y');
+
+function join(parent: Directory, name: string): string {
+  const path = pathOf(parent);
+  return path === '' ? name : `${path}/${name}`;
+}
+
+/** check() for hot paths: the name is made only for an error. */
+function checkLazily(value: number, syscall: string, what: () => string): number {
+  return value >= 0 ? value : check(value, syscall, what());
+}
