@@ -1,0 +1,98 @@
+/**
+ * oci.conf: an ini file with `key = value` lines, before any section.
+ *
+ *   root = /var/lib/oci
+ *   run-root = /run/oci
+ *
+ * Read in this order, later values win: /etc/oci/oci.conf, /etc/oci/oci.conf.d/*.conf by name, the same two in
+ * $XDG_CONFIG_HOME/oci (~/.config/oci). --config FILE is read instead of them all. Sections are left for later parts.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import { OciError, quote } from '../oci/errors.ts';
+
+export interface OciConf {
+  readonly root?: string;
+  readonly runRoot?: string;
+}
+
+export interface ConfPlaces {
+  /** --config. */
+  readonly file?: string | undefined;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly systemDirectory?: string;
+}
+
+const KEYS: Readonly<Record<string, keyof OciConf>> = { root: 'root', 'run-root': 'runRoot' };
+const FILE_MAX_BYTES = 1024 * 1024;
+
+/** Throws INPUT_NOT_FOUND for a missing --config, CONFIG for what is not understood. */
+export async function loadOciConf({
+  file,
+  env = process.env,
+  systemDirectory = '/etc/oci',
+}: ConfPlaces): Promise<OciConf> {
+  if (file !== undefined) {
+    const text = readIfThere(file);
+    if (text === undefined)
+      throw new OciError('INPUT_NOT_FOUND', `no configuration file ${quote(file)}`, {
+        hint: 'Check the path given to --config.',
+      });
+    return parseOciConf(text, file);
+  }
+  const home = env['XDG_CONFIG_HOME'] || join(env['HOME'] || homedir(), '.config');
+  let conf: OciConf = {};
+  for (const path of [systemDirectory, join(home, 'oci')].flatMap(confFiles)) {
+    const text = readIfThere(path);
+    if (text !== undefined) conf = { ...conf, ...(await parseOciConf(text, path)) };
+  }
+  return conf;
+}
+
+function confFiles(directory: string): string[] {
+  let dropIns: string[] = [];
+  try {
+    dropIns = readdirSync(join(directory, 'oci.conf.d')).filter(
+      (name) => name.endsWith('.conf') && !name.startsWith('.'),
+    );
+  } catch {
+    // none
+  }
+  return [join(directory, 'oci.conf'), ...dropIns.sort().map((name) => join(directory, 'oci.conf.d', name))];
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    const bytes = readFileSync(path);
+    if (bytes.length <= FILE_MAX_BYTES) return bytes.toString('utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw new OciError('CONFIG', `cannot read ${quote(path)}: ${code}`, {
+      hint: 'Make it a readable file.',
+      cause: error,
+    });
+  }
+  throw new OciError('CONFIG', `${quote(path)} is larger than ${FILE_MAX_BYTES} bytes`);
+}
+
+/** `path` is for messages. */
+export async function parseOciConf(text: string, path: string): Promise<OciConf> {
+  const { parse } = await import('ini'); // most machines have no oci.conf
+  const conf: { -readonly [K in keyof OciConf]: OciConf[K] } = {};
+  for (const [key, value] of Object.entries(parse(text))) {
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) continue; // a section
+    const name = Object.hasOwn(KEYS, key) ? KEYS[key] : undefined;
+    if (name === undefined)
+      throw new OciError('CONFIG', `${quote(path)}: unknown key ${quote(key)}`, {
+        hint: `Use one of: ${Object.keys(KEYS).join(', ')}.`,
+      });
+    if (typeof value !== 'string' || !isAbsolute(value))
+      throw new OciError('CONFIG', `${quote(path)}: ${key} is not an absolute path`, {
+        hint: `Write it as ${key} = /some/directory, once.`,
+      });
+    conf[name] = value;
+  }
+  return conf;
+}

@@ -1,0 +1,163 @@
+/** ocictl images, inspect, history, tag, untag, rm: what is in the store, and what of it goes. */
+import type { Command } from 'commander';
+import type { StoredImage } from '../store/images.ts';
+import { outputFor } from './main.ts';
+import { type CommonOptions, openStoreFromOptions, waitingFrom } from './options.ts';
+import { humanAge, humanBytes, type Output, shortDigest } from './output.ts';
+
+export function imageCommands(program: Command): void {
+  program.command('images').description('list the images in the store').action(withContext(images));
+  program
+    .command('inspect <image>')
+    .description('show what an image is and what it runs')
+    .action(withContext(inspect));
+  program.command('history <image>').description('show how an image was built').action(withContext(history));
+  program.command('tag <image> <name>').description('give an image another name').action(withContext(tag));
+  program.command('untag <name>').description('remove a name; the image stays').action(withContext(untag));
+  program
+    .command('rm <image...>')
+    .description('remove names, and the images whose last name that was, with the layers only they have')
+    .action(withContext(rm));
+}
+
+interface Context {
+  readonly options: CommonOptions;
+  readonly output: Output;
+}
+
+/** commander hands an action its arguments, its own options and the command. */
+function withContext<A extends unknown[]>(action: (context: Context, ...args: A) => Promise<void>) {
+  return (...given: unknown[]): Promise<void> => {
+    const command = given.at(-1) as Command;
+    const args = given.slice(0, -2) as A;
+    return action({ options: command.optsWithGlobals<CommonOptions>(), output: outputFor(command) }, ...args);
+  };
+}
+
+async function images({ options, output }: Context): Promise<void> {
+  const { store } = await openStoreFromOptions(options);
+  const { images: stored, damaged } = store?.listImages() ?? { images: [], damaged: [] };
+  for (const { error } of damaged) output.note(error.message);
+  if (output.json) {
+    output.value(stored.map(summary));
+  } else if (output.quiet) {
+    for (const { digest } of stored) output.line(digest);
+  } else {
+    const row = (image: StoredImage, name: string) => [
+      name,
+      shortDigest(image.digest),
+      String(image.layers.length),
+      humanBytes(image.sizeBytes),
+      humanAge(image.stored),
+    ];
+    const rows = stored.flatMap((image) =>
+      (image.names.length === 0 ? ['<none>'] : image.names).map((name) => row(image, name)),
+    );
+    output.table(['NAME', 'DIGEST', 'LAYERS', 'SIZE', 'STORED'], rows);
+  }
+}
+
+function summary({ digest, names, source, stored, sizeBytes, layers, directory }: StoredImage) {
+  return { digest, names, source, stored, sizeBytes, layers, directory };
+}
+
+async function find({ options }: Context, name: string) {
+  const { requireStoredImage } = await import('../find-image.ts');
+  const { store, places } = await openStoreFromOptions(options);
+  const image = requireStoredImage(store, name);
+  return { store: store!, image, places };
+}
+
+async function inspect(context: Context, name: string): Promise<void> {
+  const { output } = context;
+  const { store, image } = await find(context, name);
+  const { rawManifest, rawConfig, imageConfig } = store.readDocuments(image);
+  if (output.json) {
+    const json = (raw: Uint8Array) => JSON.parse(Buffer.from(raw).toString());
+    output.value({ ...summary(image), manifest: json(rawManifest), config: json(rawConfig) });
+    return;
+  }
+  const { config } = imageConfig;
+  const facts: [string, string | undefined][] = [
+    ['Names', image.names.join(' ') || '<none>'],
+    ['Digest', image.digest],
+    ['Source', image.source],
+    ['Stored', image.stored],
+    ['Created', imageConfig.created],
+    ['Platform', [imageConfig.os, imageConfig.architecture, imageConfig.variant].filter(Boolean).join('/')],
+    ['Layers', String(image.layers.length)],
+    ['Size', humanBytes(image.sizeBytes)],
+    ['Directory', image.directory],
+    ['User', config.User],
+    ['Entrypoint', shellWords(config.Entrypoint)],
+    ['Command', shellWords(config.Cmd)],
+    ['Working directory', config.WorkingDir],
+    ['Stop signal', config.StopSignal],
+    ...config.Env.map((line): [string, string] => ['Environment', line]),
+    ...config.ExposedPorts.map((port): [string, string] => ['Port', port]),
+    ...config.Volumes.map((volume): [string, string] => ['Volume', volume]),
+    ...Object.entries(config.Labels).map(([key, value]): [string, string] => ['Label', `${key}=${value}`]),
+  ];
+  output.facts(facts);
+}
+
+/** Words that a shell would read as the same list. */
+function shellWords(words: readonly string[]): string | undefined {
+  if (words.length === 0) return undefined;
+  return words
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    .join(' ');
+}
+
+async function history(context: Context, name: string): Promise<void> {
+  const { output } = context;
+  const { store, image } = await find(context, name);
+  const entries = store.readDocuments(image).imageConfig.history;
+  if (output.json) {
+    output.value(entries);
+    return;
+  }
+  const rows = entries
+    .toReversed()
+    .map((entry) => [
+      entry.created ?? '',
+      entry.empty_layer ? '' : 'yes',
+      entry.created_by ?? entry.comment ?? '',
+    ]);
+  output.table(['CREATED', 'LAYER', 'BY'], rows);
+}
+
+async function tag(context: Context, name: string, newName: string): Promise<void> {
+  const { store, image } = await find(context, name);
+  using _lock = await store.lock('shared', waitingFrom(context.options, context.output));
+  await store.tag(newName, image.digest);
+  if (context.output.json) context.output.value({ digest: image.digest, name: newName });
+}
+
+async function untag(context: Context, name: string): Promise<void> {
+  const { store, image } = await find(context, name);
+  const { namesFor } = await import('../find-image.ts');
+  const found = namesFor(name).find((candidate) => image.names.includes(candidate));
+  using _lock = await store.lock('shared', waitingFrom(context.options, context.output));
+  if (found !== undefined) store.untag(found);
+  if (context.output.json)
+    context.output.value({ digest: image.digest, untagged: found === undefined ? [] : [found] });
+}
+
+async function rm({ options, output }: Context, names: readonly string[]): Promise<void> {
+  const { removeImage } = await import('../remove-image.ts');
+  const { store, places } = await openStoreFromOptions(options);
+  const removed = [];
+  for (const name of names) {
+    const result = await removeImage(store, name, places.runRoot, waitingFrom(options, output));
+    removed.push(result);
+    if (output.json) continue;
+    for (const gone of result.untagged) output.note(`removed the name ${gone}`);
+    if (result.deleted)
+      output.note(
+        `removed image ${shortDigest(result.digest)} and ${result.deletedLayers.length} of its layers`,
+      );
+    if (result.deleted) output.line(result.digest);
+  }
+  if (output.json) output.value(removed);
+}

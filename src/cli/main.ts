@@ -1,0 +1,86 @@
+/**
+ * The frame of every program: builds the command line, runs the action, prints its error in one place and ends the
+ * process with the right status. Usage errors are 64 (EX_USAGE), a broken pipe on stdout is a quiet end.
+ */
+import { Command, CommanderError } from 'commander';
+import { OciError, toOciError } from '../oci/errors.ts';
+import { Interrupted } from './interrupt.ts';
+import type { CommonOptions } from './options.ts';
+import { createOutput, type Output } from './output.ts';
+import { VERSION } from './version.ts';
+
+/** The output of the program, by the options that were given. */
+export function outputFor(command: Command): Output {
+  const { json = false, quiet = false, verbose = false } = command.optsWithGlobals<CommonOptions>();
+  let program = command;
+  while (program.parent !== null) program = program.parent;
+  return createOutput({ program: program.name(), json, quiet, verbose });
+}
+
+/** Never returns to its caller's caller: the process ends here. An action may set process.exitCode. */
+export async function runProgram(
+  name: string,
+  build: (program: Command) => void,
+  argv = process.argv.slice(2),
+): Promise<void> {
+  const program = new Command(name)
+    .version(VERSION, '--version')
+    .exitOverride()
+    .configureOutput({ outputError: () => {} });
+  process.stdout.on('error', endQuietly);
+  process.stderr.on('error', () => {});
+  let status = 0;
+  try {
+    build(program);
+    await program.parseAsync(argv, { from: 'user' });
+    status = Number(process.exitCode ?? 0);
+  } catch (error) {
+    status = report(name, argv, error);
+  }
+  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  process.exit(status); // sockets that are kept alive are no reason to stay
+}
+
+function report(name: string, argv: readonly string[], error: unknown): number {
+  const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
+  const has = (...flags: string[]) => own.some((word) => flags.includes(word));
+  const output = createOutput({
+    program: name,
+    json: has('--json'),
+    quiet: false,
+    verbose: has('--verbose', '-v'),
+  });
+  if (error instanceof Interrupted) {
+    output.note(error.message);
+    return error.exitStatus;
+  }
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0; // --help, --version
+    if (error.code === 'commander.help') return new OciError('USAGE', '').exitStatus; // printed already
+    const usage = usageError(name, error);
+    output.error(usage);
+    return usage.exitStatus;
+  }
+  const known = toOciError(error);
+  output.error(known);
+  return known.exitStatus;
+}
+
+/** commander's message, as one of ours. */
+function usageError(name: string, error: CommanderError): OciError {
+  const [message = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
+  return new OciError('USAGE', suggestion === undefined ? message : `${message} ${suggestion}`, {
+    hint: `See ${name} --help.`,
+  });
+}
+
+function endQuietly(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit(Number(process.exitCode ?? 0));
+  process.exitCode = new OciError('IO_ERROR', '').exitStatus;
+}
+
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write('', () => resolve());
+  });
+}

@@ -1,0 +1,156 @@
+/**
+ * Options that several programs share, and what follows from them (docs: cli.md). Defaults come from oci.conf, then
+ * from the user: root has /var/lib/oci and /run/oci, others their XDG directories.
+ */
+
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Waiting } from '../host/lock.ts';
+import { OciError } from '../oci/errors.ts';
+import type { SourceOptions } from '../source/open-source.ts';
+import type { Store } from '../store/store.ts';
+import { loadOciConf } from './config.ts';
+import type { Output } from './output.ts';
+
+export interface CommonOptions {
+  readonly root?: string;
+  readonly runRoot?: string;
+  readonly config?: string;
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+  /** false after --no-wait. */
+  readonly wait?: boolean;
+}
+
+export interface RegistryOptions {
+  readonly platform?: string;
+  readonly authfile?: string;
+  readonly creds?: string;
+  readonly certDir?: string;
+  readonly tlsVerify?: boolean;
+  readonly plainHttp?: boolean;
+  readonly jobs?: number;
+}
+
+export interface Places {
+  readonly root: string;
+  readonly runRoot: string;
+}
+
+/** The options that every program has. */
+export function commonOptions(command: Command): Command {
+  return everywhereOptions(command, '-v, --verbose').option(
+    '--no-wait',
+    'fail instead of waiting for another process',
+  );
+}
+
+/** The same for oci-run, which has other uses for -v and for waiting. */
+export function commonRunOptions(command: Command): Command {
+  return everywhereOptions(command, '--verbose');
+}
+
+function everywhereOptions(command: Command, verboseFlags: string): Command {
+  return command
+    .option('--root <dir>', 'directory of the store (default: /var/lib/oci)')
+    .option('--run-root <dir>', 'directory of mounts and running containers (default: /run/oci)')
+    .option('--config <file>', 'read this oci.conf only')
+    .option('--json', 'print results and errors as JSON')
+    .option('-q, --quiet', 'print results and errors only')
+    .option(verboseFlags, 'print more about errors');
+}
+
+/** What concerns getting an image. */
+export function registryOptions(command: Command): Command {
+  return command
+    .option('--platform <os/arch[/variant]>', 'get the image for this platform')
+    .option('--authfile <file>', 'read credentials from this file only')
+    .option('--creds <user:password>', 'credentials for the registry')
+    .option('--cert-dir <dir>', 'directory with *.crt, *.cert and *.key for the registry')
+    .addOption(
+      new Option('--tls-verify <boolean>', 'verify certificates; false also allows plain http').argParser(
+        parseBoolean,
+      ),
+    )
+    .option('--plain-http', 'use http instead of https')
+    .addOption(new Option('--jobs <n>', 'downloads at a time').argParser(parseJobs));
+}
+
+function parseBoolean(text: string): boolean {
+  if (['true', '1', 'yes'].includes(text)) return true;
+  if (['false', '0', 'no'].includes(text)) return false;
+  throw new InvalidArgumentError('Write true or false.');
+}
+
+const JOBS_MAX = 32;
+
+function parseJobs(text: string): number {
+  const jobs = Number(text);
+  if (Number.isInteger(jobs) && jobs >= 1 && jobs <= JOBS_MAX) return jobs;
+  throw new InvalidArgumentError(`Write a number from 1 to ${JOBS_MAX}.`);
+}
+
+export async function placesFrom(
+  options: CommonOptions,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<Places> {
+  const conf =
+    options.root !== undefined && options.runRoot !== undefined && options.config === undefined
+      ? {}
+      : await loadOciConf({ file: options.config, env });
+  const isRoot = process.geteuid!() === 0;
+  const home = env['HOME'] || homedir();
+  const userRoot = () => join(env['XDG_DATA_HOME'] || join(home, '.local/share'), 'oci');
+  const userRunRoot = () => join(env['XDG_RUNTIME_DIR'] || `/run/user/${process.geteuid!()}`, 'oci');
+  return {
+    root: resolve(options.root ?? conf.root ?? (isRoot ? '/var/lib/oci' : userRoot())),
+    runRoot: resolve(options.runRoot ?? conf.runRoot ?? (isRoot ? '/run/oci' : userRunRoot())),
+  };
+}
+
+/** The store as it is; undefined where there is none yet. */
+export async function openStoreFromOptions(
+  options: CommonOptions,
+): Promise<{ store: Store | undefined; places: Places }> {
+  const { openStore } = await import('../store/store.ts');
+  const places = await placesFrom(options);
+  return { store: openStore({ root: places.root }), places };
+}
+
+/** The store, made where there is none yet. */
+export async function createStoreFromOptions(
+  options: CommonOptions,
+): Promise<{ store: Store; places: Places }> {
+  if (process.geteuid!() !== 0)
+    throw new OciError('DENIED', 'only root can store images: their files belong to many users', {
+      hint: 'Run the command with sudo.',
+    });
+  const { openStore } = await import('../store/store.ts');
+  const places = await placesFrom(options);
+  return { store: openStore({ root: places.root, create: true })!, places };
+}
+
+/** How to wait for locks, and whom to tell. */
+export function waitingFrom(options: CommonOptions, output: Output, signal?: AbortSignal): Waiting {
+  return {
+    wait: options.wait !== false,
+    onWait: (message) => output.note(message),
+    ...(signal === undefined ? {} : { signal }),
+  };
+}
+
+export function sourceOptionsFrom(
+  options: RegistryOptions,
+  notice: (message: string) => void,
+): SourceOptions {
+  return {
+    ...(options.authfile === undefined ? {} : { authfile: options.authfile }),
+    ...(options.creds === undefined ? {} : { creds: options.creds }),
+    ...(options.certDir === undefined ? {} : { certDir: options.certDir }),
+    ...(options.tlsVerify === undefined ? {} : { tlsVerify: options.tlsVerify }),
+    ...(options.plainHttp === undefined ? {} : { plainHttp: options.plainHttp }),
+    notice,
+  };
+}

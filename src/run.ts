@@ -1,0 +1,135 @@
+/**
+ * The story of a run: write the bundle, have systemd start its units, wait where asked to.
+ *
+ * Invariants
+ * - The bundle directory is the container's record. Whoever makes it holds a lock on it until systemd has answered;
+ *   from then on its removal is the setup unit's business. A start that fails leaves nothing.
+ * - Nothing of ours runs for a detached container.
+ */
+import { spawnSync } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { tryLock } from './host/lock.ts';
+import type { Digest } from './oci/digest.ts';
+import { OciError, quote } from './oci/errors.ts';
+import type { PreparedContainer } from './prepare-container.ts';
+import { bootID, type UseRecord } from './store/image-users.ts';
+import type { Store } from './store/store.ts';
+import type { Manager, ServiceEnd } from './systemd/manager.ts';
+
+const TEARDOWN_MAX_MS = 30_000;
+
+/** Starts the container and returns when its payload runs. Throws EXISTS where the unit's name is taken. */
+export async function startContainer(
+  container: PreparedContainer,
+  store: Store,
+  manifestDigest: Digest,
+  manager: Manager,
+): Promise<void> {
+  checkHost();
+  // under the store's lock, so that no removal of images comes between their lookup and the record of their use
+  using _store = await store.lock('shared');
+  if (!store.hasImage(manifestDigest))
+    throw new OciError('IMAGE_NOT_FOUND', `the image of ${quote(container.unit)} was removed meanwhile`, {
+      hint: 'Pull it again.',
+    });
+  using _bundle = claimBundle(container);
+  try {
+    writeBundle(container, { digest: manifestDigest, root: store.root, boot: bootID() });
+    mkdirSync(`${store.root}/writable`, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    rmSync(container.bundleDir, { recursive: true, force: true });
+    throw error;
+  }
+  const { units } = container;
+  try {
+    await manager.start(
+      { name: units.payloadName, properties: units.payload },
+      { name: units.setupName, properties: units.setup },
+    );
+  } catch (error) {
+    await manager.waitUntilInactive(units.setupName, TEARDOWN_MAX_MS);
+    runTeardown(container); // where systemd refused the units nothing else would
+    throw error;
+  }
+}
+
+/** Waits for the payload's end and for its namespaces and mounts to be gone. */
+export async function waitForContainer(container: PreparedContainer, manager: Manager): Promise<ServiceEnd> {
+  const end = await manager.waitForEnd(container.units.payloadName);
+  await manager.waitUntilInactive(container.units.setupName, TEARDOWN_MAX_MS);
+  return end;
+}
+
+/** Makes the bundle directory and locks it; clears away one that a crash left. */
+function claimBundle(container: PreparedContainer): Disposable {
+  const { bundleDir } = container;
+  mkdirSync(dirname(bundleDir), { recursive: true, mode: 0o700 });
+  for (const attempt of ['first', 'after clearing']) {
+    try {
+      mkdirSync(bundleDir, { mode: 0o700 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      if (attempt === 'first' && isLeftOver(container)) {
+        runTeardown(container);
+        continue;
+      }
+      throw new OciError('EXISTS', `unit ${quote(container.units.payloadName)} exists`, {
+        hint: `Stop it with systemctl stop ${container.units.payloadName}, or choose another name with --unit.`,
+      });
+    }
+    break;
+  }
+  const fd = openSync(bundleDir, 'r');
+  tryLock(fd, 'exclusive');
+  return { [Symbol.dispose]: () => closeSync(fd) };
+}
+
+/** A bundle that no oci-run holds and whose units systemd does not know. */
+function isLeftOver(container: PreparedContainer): boolean {
+  const fd = openSync(container.bundleDir, 'r');
+  const free = tryLock(fd, 'exclusive');
+  closeSync(fd);
+  if (!free) return false;
+  const { payloadName, setupName } = container.units;
+  const show = spawnSync('systemctl', ['show', '--property=ActiveState', '--value', payloadName, setupName], {
+    encoding: 'utf8',
+  });
+  const states = (show.stdout ?? '').split('\n').filter((state) => state !== '');
+  return states.length === 2 && states.every((state) => state === 'inactive' || state === 'failed');
+}
+
+function writeBundle(container: PreparedContainer, record: UseRecord): void {
+  const { bundleDir, units } = container;
+  const write = (name: string, text: string) =>
+    writeFileSync(`${bundleDir}/${name}`, text, { mode: 0o600, flag: 'wx' });
+  write('image.json', `${JSON.stringify(record)}\n`);
+  write('config.json', `${JSON.stringify(container.spec, null, 2)}\n`);
+  write('setup', units.setupScript);
+  write('teardown', units.teardownScript);
+}
+
+function runTeardown(container: PreparedContainer): void {
+  spawnSync('/bin/sh', ['-s'], {
+    input: container.units.teardownScript,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+}
+
+/** User= names a range that only nss-systemd knows: without it systemd ends the payload with 217/USER. */
+function checkHost(): void {
+  if (process.geteuid?.() !== 0)
+    throw new OciError('DENIED', 'only root can start containers', { hint: 'Run the command with sudo.' });
+  let nsswitch = '';
+  try {
+    nsswitch = readFileSync('/etc/nsswitch.conf', 'utf8');
+  } catch {}
+  if (!/^passwd:.*\bsystemd\b/m.test(nsswitch))
+    throw new OciError(
+      'UNAVAILABLE',
+      'the host cannot look up dynamic users: nss-systemd is missing in /etc/nsswitch.conf',
+      {
+        hint: 'Install it: apt install libnss-systemd, or dnf install systemd-libs.',
+      },
+    );
+}

@@ -1,0 +1,244 @@
+/**
+ * systemd's manager: probing, starting a container's two units in one call, waiting for jobs and for the end.
+ * Source: org.freedesktop.systemd1(5).
+ */
+import { OciError, quote } from '../oci/errors.ts';
+import { type Bus, BusError, type CallTarget, connectBus, unwrap, variant } from './bus.ts';
+import { lastMessages } from './journal.ts';
+
+const SYSTEMD = 'org.freedesktop.systemd1';
+const MANAGER: CallTarget = {
+  destination: SYSTEMD,
+  path: '/org/freedesktop/systemd1',
+  interface: 'org.freedesktop.systemd1.Manager',
+};
+
+/** A property as StartTransientUnit() takes it. */
+export interface Property {
+  readonly property: string;
+  readonly signature: string;
+  readonly value: unknown;
+}
+
+export interface TransientUnit {
+  name: string;
+  properties: readonly Property[];
+}
+
+/** How a service's main process ended. */
+export interface ServiceEnd {
+  /** The exit status, or 128 + signal. */
+  status: number;
+  /** systemd's Result=: success, exit-code, signal, core-dump, timeout, oom-kill, … */
+  result: string;
+}
+
+export interface Manager {
+  readonly version: string;
+  /** Names of the D-Bus properties that services have here. */
+  readonly serviceProperties: ReadonlySet<string>;
+  /**
+   * Starts `unit`, with `helper` made in the same call and pulled in by it, and waits until it is started.
+   * Throws EXISTS where a unit of that name is loaded; otherwise what systemd or the units' own journal say.
+   */
+  start(unit: TransientUnit, helper: TransientUnit): Promise<void>;
+  stop(unit: string): Promise<void>;
+  kill(unit: string, signal: number): Promise<void>;
+  /** Waits until a unit started by this connection has ended. */
+  waitForEnd(unit: string): Promise<ServiceEnd>;
+  /** Waits until a unit is gone or inactive; at most `timeoutMs`. */
+  waitUntilInactive(unit: string, timeoutMs: number): Promise<void>;
+  close(): void;
+}
+
+export async function connectManager(): Promise<Manager> {
+  const bus = await connectBus();
+  try {
+    const version = String(await getProperty(bus, MANAGER.path, MANAGER.interface, 'Version'));
+    const serviceProperties = await probeServiceProperties(bus);
+    return makeManager(bus, version.split(' ')[0] ?? version, serviceProperties);
+  } catch (error) {
+    bus.close();
+    if (error instanceof BusError)
+      throw new OciError('UNAVAILABLE', `systemd does not answer: ${error.message}`, {
+        hint: 'Run this on a machine that systemd booted.',
+        cause: error,
+      });
+    throw error;
+  }
+}
+
+function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<string>): Manager {
+  return {
+    version,
+    serviceProperties,
+    async start(unit, helper) {
+      const jobs = new JobWatch();
+      await bus.call(MANAGER, 'Subscribe');
+      await bus.listen(
+        `type='signal',sender='${SYSTEMD}',interface='${MANAGER.interface}',member='JobRemoved',path='${MANAGER.path}'`,
+        (signal) => {
+          if (signal.member === 'JobRemoved') jobs.removed(String(signal.body[1]), String(signal.body[3]));
+        },
+      );
+      const job = await startTransientUnit(bus, unit, helper);
+      const result = await jobs.wait(job);
+      if (result !== 'done') throw await startFailure(bus, unit.name, helper.name, result);
+    },
+    async stop(unit) {
+      await bus.call(MANAGER, 'StopUnit', 'ss', [unit, 'replace']).catch(ignoreNoSuchUnit);
+    },
+    async kill(unit, signal) {
+      await bus.call(MANAGER, 'KillUnit', 'ssi', [unit, 'main', signal]).catch(ignoreNoSuchUnit);
+    },
+    async waitForEnd(unit) {
+      const path = unitPath(unit);
+      const ended = new Promise<void>((resolve, reject) => {
+        const check = async () => {
+          const state = await getProperty(bus, path, `${SYSTEMD}.Unit`, 'ActiveState');
+          if (state === 'inactive' || state === 'failed') resolve();
+        };
+        // signals are looked at only as a reason to ask again: the state asked for is the truth
+        bus
+          .listen(
+            `type='signal',sender='${SYSTEMD}',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path='${path}'`,
+            (signal) => {
+              if (signal.path === path) check().catch(reject);
+            },
+          )
+          .then(check)
+          .catch(reject);
+      });
+      await ended;
+      const [code, status, result] = await Promise.all(
+        ['ExecMainCode', 'ExecMainStatus', 'Result'].map((name) =>
+          getProperty(bus, path, `${SYSTEMD}.Service`, name),
+        ),
+      );
+      // ExecMainCode: CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3 (sigaction(2))
+      return { status: code === 1 ? Number(status) : 128 + Number(status), result: String(result) };
+    },
+    async waitUntilInactive(unit, timeoutMs) {
+      const deadline = Date.now() + timeoutMs;
+      for (let pauseMs = 5; Date.now() < deadline; pauseMs = Math.min(pauseMs * 2, 100)) {
+        const state = await getProperty(bus, unitPath(unit), `${SYSTEMD}.Unit`, 'ActiveState').catch(
+          () => 'inactive',
+        );
+        if (state === 'inactive' || state === 'failed') return;
+        await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      }
+    },
+    close: () => bus.close(),
+  };
+}
+
+/** Results of jobs, also of those that end before anybody waits for them. */
+class JobWatch {
+  readonly #results = new Map<string, string>();
+  readonly #waiting = new Map<string, (result: string) => void>();
+
+  removed(job: string, result: string): void {
+    this.#results.set(job, result);
+    this.#waiting.get(job)?.(result);
+  }
+
+  wait(job: string): Promise<string> {
+    const known = this.#results.get(job);
+    if (known !== undefined) return Promise.resolve(known);
+    return new Promise((resolve) => this.#waiting.set(job, resolve));
+  }
+}
+
+async function startTransientUnit(bus: Bus, unit: TransientUnit, helper: TransientUnit): Promise<string> {
+  // AddRef: keeps the unit loaded, and so its exit status readable, for as long as this connection lives
+  const properties = [...toProperties(unit), ['AddRef', variant('b', true)]];
+  try {
+    const [job] = await bus.call(MANAGER, 'StartTransientUnit', 'ssa(sv)a(sa(sv))', [
+      unit.name,
+      'fail',
+      properties,
+      [[helper.name, toProperties(helper)]],
+    ]);
+    return String(job);
+  } catch (error) {
+    throw error instanceof BusError ? startRefusal(error, unit.name) : error;
+  }
+}
+
+function toProperties(unit: TransientUnit): unknown[] {
+  return unit.properties.map(({ property, signature, value }) => [property, variant(signature, value)]);
+}
+
+function startRefusal(error: BusError, unit: string): OciError {
+  switch (error.errorName) {
+    case 'org.freedesktop.systemd1.UnitExists':
+      return new OciError('EXISTS', `unit ${quote(unit)} exists`, {
+        hint: `Stop it with systemctl stop ${unit}, or choose another name with --unit.`,
+        cause: error,
+      });
+    case 'org.freedesktop.DBus.Error.AccessDenied':
+    case 'org.freedesktop.DBus.Error.InteractiveAuthorizationRequired':
+      return new OciError('DENIED', `systemd refuses to start ${quote(unit)}: ${error.message}`, {
+        hint: 'Run the command as root.',
+        cause: error,
+      });
+    case 'org.freedesktop.DBus.Error.PropertyReadOnly':
+    case 'org.freedesktop.DBus.Error.UnknownProperty':
+      return new OciError('UNSUPPORTED', `systemd refuses unit ${quote(unit)}: ${error.message}`, {
+        hint: 'Use systemd 257 or later.',
+        cause: error,
+      });
+    default:
+      return new OciError('UNAVAILABLE', `systemd refuses unit ${quote(unit)}: ${error.message}`, {
+        hint: 'Look at the unit with --dry-run.',
+        cause: error,
+      });
+  }
+}
+
+/** Why a start job failed: the words of the unit that failed. */
+async function startFailure(bus: Bus, unit: string, helper: string, jobResult: string): Promise<OciError> {
+  const failed = jobResult === 'dependency' ? helper : unit;
+  const path = unitPath(failed);
+  const invocation = await getProperty(bus, path, `${SYSTEMD}.Unit`, 'InvocationID').catch(() => undefined);
+  const invocationID = invocation instanceof Uint8Array ? Buffer.from(invocation).toString('hex') : '';
+  const status = await getProperty(bus, path, `${SYSTEMD}.Service`, 'ExecMainStatus').catch(() => undefined);
+  const messages = /^[0-9a-f]{32}$/.test(invocationID) ? await lastMessages(failed, invocationID, 5) : [];
+  const why =
+    messages.at(-1) ??
+    (jobResult === 'dependency' ? 'its setup failed' : `exit status ${status ?? 'unknown'}`);
+  return new OciError('UNAVAILABLE', `unit ${quote(unit)} failed to start: ${why}`, {
+    hint: `See the whole story with: journalctl -u ${failed}.`,
+    ...(messages.length > 1 ? { detail: messages.join('\n') } : {}),
+  });
+}
+
+async function probeServiceProperties(bus: Bus): Promise<ReadonlySet<string>> {
+  // a unit that is not there still has an object with every property of its type
+  const [path] = await bus.call(MANAGER, 'LoadUnit', 's', ['oci-probe.service']);
+  const [all] = await bus.call(
+    { destination: SYSTEMD, path: String(path), interface: 'org.freedesktop.DBus.Properties' },
+    'GetAll',
+    's',
+    [`${SYSTEMD}.Service`],
+  );
+  return new Set(Object.keys(all as Record<string, unknown>));
+}
+
+async function getProperty(bus: Bus, path: string, interfaceName: string, name: string): Promise<unknown> {
+  const target = { destination: SYSTEMD, path, interface: 'org.freedesktop.DBus.Properties' };
+  const [value] = await bus.call(target, 'Get', 'ss', [interfaceName, name]);
+  return unwrap(value);
+}
+
+/** The object path of a unit: every byte but letters and digits as _xx, a leading digit too. */
+export function unitPath(unit: string): string {
+  const escaped = Buffer.from(unit)
+    .toString('latin1')
+    .replace(/[^A-Za-z0-9]|^[0-9]/g, (c) => `_${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return `/org/freedesktop/systemd1/unit/${escaped}`;
+}
+
+function ignoreNoSuchUnit(error: unknown): void {
+  if (!(error instanceof BusError && error.errorName === 'org.freedesktop.systemd1.NoSuchUnit')) throw error;
+}

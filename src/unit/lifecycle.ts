@@ -1,0 +1,42 @@
+/** How the payload starts, stops and ends, and what binds it to its setup unit. */
+import { ANNOTATION, DEFAULT_STOP_SIGNAL, DEFAULT_STOP_TIMEOUT_SECONDS } from '../oci/annotations.ts';
+import type { RuntimeSpec } from '../oci/runtime-spec.ts';
+import { parseSignal } from '../oci/signal.ts';
+import type { UnitContext } from './context.ts';
+import { boolean, exec, list, type Setting, seconds, signal, string } from './setting.ts';
+
+export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext): Setting[] {
+  const setup = `${context.unit}-setup.service`;
+  const stop = parseSignal(spec.annotations[ANNOTATION.stopSignal] ?? DEFAULT_STOP_SIGNAL);
+  return [
+    string('Type', 'exec'),
+    // BindsTo: a container whose namespaces and mounts went away must not live on
+    list('Requires', [setup], 'Unit'),
+    list('BindsTo', [setup], 'Unit'),
+    list('After', [setup], 'Unit'),
+    string('CollectMode', 'inactive-or-failed', 'Unit'),
+    // before 258 systemd takes the main process of PrivatePIDs= for a foreign one, and mixed would kill it at once
+    string('KillMode', context.features.mixedKill ? 'mixed' : 'control-group'),
+    signal('KillSignal', stop.number, stop.name),
+    seconds(
+      'TimeoutStopSec',
+      Number(spec.annotations[ANNOTATION.stopTimeout] ?? DEFAULT_STOP_TIMEOUT_SECONDS),
+    ),
+    // with Delegate= the default would be to go on after a process was killed for lack of memory
+    string('OOMPolicy', 'kill'),
+    boolean('Delegate', true),
+    string('DelegateSubgroup', 'payload'),
+  ];
+}
+
+export function setupLifecycleSettings(context: UnitContext): Setting[] {
+  return [
+    string('Type', 'oneshot'),
+    boolean('RemainAfterExit', true),
+    boolean('StopWhenUnneeded', true, 'Unit'),
+    string('CollectMode', 'inactive-or-failed', 'Unit'),
+    exec('ExecStart', ['/bin/sh', `${context.bundleDir}/setup`]),
+    // Post: also after a setup that failed half-way
+    exec('ExecStopPost', ['/bin/sh', `${context.bundleDir}/teardown`]),
+  ];
+}

@@ -1,0 +1,77 @@
+/**
+ * The shim: the words before the payload's own that make a process of the unit the payload. No code of ours: it is
+ * the host's nsenter(1), setpriv(1) and env(1), run by a copy of the host's dynamic loader, all bound read-only at
+ * /run/.oci.
+ *
+ * Invariant (security): the shim starts as the container root's host id WITHOUT any capability, because the image's
+ * /etc/ld.so.preload is honoured by the loader from the first instruction on. What the image makes it do there it
+ * could do anyway once it runs. Never start it with more. Variables that steer the loader reach the payload alone,
+ * through env at the very end.
+ */
+import { OciError, quote } from '../oci/errors.ts';
+import type { Process } from '../oci/runtime-spec.ts';
+
+export const SHIM_DIR = '/run/.oci';
+
+const LOADER = [`${SHIM_DIR}/ld.so`, '--library-path', SHIM_DIR];
+
+/** argv of ExecStart=: join the container's user and uts namespaces, become the user, run the payload. */
+export function shimArgv(process: Process): string[] {
+  const { user } = process;
+  const groups = user.additionalGids ?? [];
+  const late = process.env.filter((entry) => !fitsUnit(entry));
+  return [
+    ...program('nsenter', `--user=${SHIM_DIR}/userns`, `--uts=${SHIM_DIR}/utsns`, '-S', '0', '-G', '0', '--'),
+    ...program(
+      'setpriv',
+      '--reuid',
+      String(user.uid),
+      '--regid',
+      String(user.gid),
+      ...(groups.length > 0 ? ['--groups', groups.join(',')] : ['--clear-groups']),
+      ...(process.capabilities === undefined
+        ? []
+        : [`--bounding-set=${capabilityList(process.capabilities.bounding)}`]),
+      '--inh-caps=-all',
+      ...(process.noNewPrivileges ? ['--no-new-privs'] : []),
+      '--',
+    ),
+    ...(late.length > 0 ? lateEnvironment(late, process.args[0] ?? '') : []),
+    ...process.args,
+  ];
+}
+
+/** Variables that go into the unit's Environment=. */
+export function unitEnvironment(process: Process): string[] {
+  return process.env.filter(fitsUnit);
+}
+
+/**
+ * systemd takes `[A-Za-z_][A-Za-z0-9_]*=` and no control character but tab and line break; what steers the dynamic
+ * loader or libc is kept away from the shim.
+ */
+function fitsUnit(entry: string): boolean {
+  if (!/^[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x08\x0b-\x1f\x7f]*$/.test(entry)) return false;
+  return !/^(LD_|GLIBC_TUNABLES=|MALLOC_|GCONV_PATH=|LOCPATH=|NLSPATH=)/.test(entry);
+}
+
+function lateEnvironment(late: readonly string[], command: string): string[] {
+  if (command.includes('='))
+    throw new OciError(
+      'UNSUPPORTED',
+      `command ${quote(command)} holds '=' beside variable ${quote(late[0]!)}`,
+      {
+        hint: 'Give the command by a path without =, or drop that variable.',
+      },
+    );
+  return [...program('env'), ...late];
+}
+
+function program(name: string, ...args: string[]): string[] {
+  return [...LOADER, `${SHIM_DIR}/${name}`, ...args];
+}
+
+/** `CAP_CHOWN` → `-all,+chown`. */
+function capabilityList(names: readonly string[]): string {
+  return ['-all', ...names.map((name) => `+${name.replace(/^CAP_/, '').toLowerCase()}`)].join(',');
+}

@@ -1,0 +1,273 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import type { ContainerOptions } from '../../../src/bundle/runtime-spec.ts';
+import { hostnameOf, translateImage } from '../../../src/bundle/runtime-spec.ts';
+import { parseImageConfig } from '../../../src/oci/image-config.ts';
+import type { RuntimeSpec } from '../../../src/oci/runtime-spec.ts';
+import { unitPath } from '../../../src/systemd/manager.ts';
+import { rangeUserName } from '../../../src/uid/range.ts';
+import { type ContainerUnits, containerUnits } from '../../../src/unit/container-units.ts';
+import type { UnitContext } from '../../../src/unit/context.ts';
+import { featuresOf } from '../../../src/unit/features.ts';
+import { quoteWord } from '../../../src/unit/setting.ts';
+import { shellWord } from '../../../src/unit/setup-script.ts';
+import { shimArgv, unitEnvironment } from '../../../src/unit/shim.ts';
+import { unitText } from '../../../src/unit/unit-text.ts';
+import { throwsOci } from '../expect-error.ts';
+
+const DIFF = `sha256:${'1'.repeat(64)}`;
+
+function spec(options: Partial<ContainerOptions> = {}, config: object = {}): RuntimeSpec {
+  return translateImage({
+    unit: 'web',
+    imageName: 'docker.io/library/nginx:latest',
+    manifestDigest: `sha256:${'a'.repeat(64)}`,
+    imageConfig: parseImageConfig(
+      Buffer.from(
+        JSON.stringify({
+          os: 'linux',
+          architecture: 'amd64',
+          config: {
+            Cmd: ['nginx', '-g', 'daemon off;'],
+            Env: ['PATH=/bin'],
+            StopSignal: 'SIGQUIT',
+            ...config,
+          },
+          rootfs: { type: 'layers', diff_ids: [DIFF] },
+        }),
+      ),
+    ),
+    user: { uid: 0, gid: 0, additionalGids: [], home: '/root' },
+    options: {
+      command: [],
+      env: [],
+      mounts: [],
+      network: 'private',
+      readOnly: false,
+      labels: {},
+      ...options,
+    },
+    callerEnv: {},
+  });
+}
+
+const context: UnitContext = {
+  unit: 'web',
+  imageName: 'docker.io/library/nginx:latest',
+  manifestDigest: `sha256:${'a'.repeat(64)}`,
+  slice: 'oci.slice',
+  layerTrees: ['/var/lib/oci/layers/1/tree', '/var/lib/oci/layers/2/tree'],
+  writableDir: '/var/lib/oci/writable/web',
+  bundleDir: '/run/oci/containers/web',
+  sharedDir: '/run/oci/shared',
+  scaffold: { directories: ['/proc', '/work dir'], files: ['/etc/hosts'] },
+  features: { mixedKill: true },
+};
+
+function units(
+  options: Partial<ContainerOptions> = {},
+  config: object = {},
+  more: Partial<UnitContext> = {},
+): ContainerUnits {
+  return containerUnits(spec(options, config), { ...context, ...more });
+}
+
+function value({ payload }: ContainerUnits, property: string): unknown {
+  const found = payload.filter((setting) => setting.property === property);
+  assert.ok(found.length <= 1, `${property} is set twice`);
+  return found[0]?.value;
+}
+
+test('resources become properties, and only those that are asked for', () => {
+  const table: [Partial<ContainerOptions>, Record<string, unknown>][] = [
+    [{}, { MemoryMax: undefined, CPUQuotaPerSecUSec: undefined, TasksMax: undefined }],
+    [{ memoryMaxBytes: 256 * 2 ** 20 }, { MemoryMax: 268435456n, TasksMax: undefined }],
+    [{ memoryMaxBytes: Number.POSITIVE_INFINITY }, { MemoryMax: 0xffffffffffffffffn }],
+    [{ cpus: 1.5 }, { CPUQuotaPerSecUSec: 1500000n }],
+    [{ cpus: 0.01 }, { CPUQuotaPerSecUSec: 10000n }],
+    [{ pidsLimit: 100 }, { TasksMax: 100n }],
+  ];
+  for (const [options, expected] of table)
+    for (const [property, want] of Object.entries(expected))
+      assert.equal(value(units(options), property), want, property);
+});
+
+test('namespaces: host networking has no namespace of its own', () => {
+  const own = units();
+  assert.equal(value(own, 'NetworkNamespacePath'), '/run/oci/containers/web/mnt/netns');
+  assert.match(own.setupScript, /unshare --net --ipc --uts/);
+  const host = units({ network: 'host' });
+  assert.equal(value(host, 'NetworkNamespacePath'), undefined);
+  assert.match(host.setupScript, /unshare --ipc --uts/);
+  assert.doesNotMatch(host.setupScript, /netns$/m);
+  for (const each of [own, host]) {
+    assert.equal(value(each, 'User'), 'oci-web');
+    assert.equal(value(each, 'PrivatePIDs'), 'yes');
+    assert.equal(value(each, 'IPCNamespacePath'), '/run/oci/containers/web/mnt/ipcns');
+    assert.equal(value(each, 'ProtectControlGroupsEx'), 'private');
+  }
+});
+
+test('life cycle: stop signal, time-out, kill mode by what systemd has', () => {
+  assert.equal(value(units(), 'KillSignal'), 3);
+  assert.equal(value(units({ stopSignal: 'SIGRTMIN+3', stopTimeoutSeconds: 3 }), 'KillSignal'), 37);
+  assert.equal(value(units({ stopTimeoutSeconds: 3 }), 'TimeoutStopUSec'), 3_000_000n);
+  assert.equal(value(units(), 'KillMode'), 'mixed');
+  assert.equal(value(units({}, {}, { features: { mixedKill: false } }), 'KillMode'), 'control-group');
+});
+
+test('read-only: no upper directory, and places to write', () => {
+  const script = units({ readOnly: true }).setupScript;
+  assert.match(script, /mount -t overlay -o "ro,userxattr,lowerdir=\$lower" "oci-\$NAME" rootfs/);
+  assert.doesNotMatch(script, /upperdir/);
+  const destinations = (value(units({ readOnly: true }), 'BindPaths') as [string, string][]).map(
+    ([, destination]) => destination,
+  );
+  assert.deepEqual(destinations, [
+    '/dev',
+    '/run',
+    '/etc/hosts',
+    '/etc/hostname',
+    '/etc/resolv.conf',
+    '/tmp',
+    '/var/tmp',
+  ]);
+});
+
+test('volumes: read-only and writable binds, and a file of ours gives way', () => {
+  const mounts = [
+    { destination: '/data', type: 'bind', source: '/srv/a b:c', options: ['rbind', 'rw'] },
+    { destination: '/etc/hosts', type: 'bind', source: '/srv/hosts', options: ['bind', 'ro'] },
+  ];
+  const made = units({ mounts });
+  assert.deepEqual((value(made, 'BindPaths') as unknown[]).at(-1), ['/srv/a b:c', '/data', false, 16384n]);
+  assert.deepEqual((value(made, 'BindReadOnlyPaths') as unknown[]).at(-1), [
+    '/srv/hosts',
+    '/etc/hosts',
+    false,
+    0n,
+  ]);
+  assert.match(unitText(made.payload), /^BindPaths="\/srv\/a b\\\\:c:\/data:rbind"$/m);
+});
+
+test('the shim joins the namespaces, becomes the user, and keeps the loader from the image', () => {
+  const LD = ['/run/.oci/ld.so', '--library-path', '/run/.oci'];
+  const { process } = spec({
+    env: ['LD_PRELOAD=/evil.so', 'GLIBC_TUNABLES=x', 'A.B=c', 'OK=1', 'CTRL=\x01'],
+  });
+  assert.deepEqual(unitEnvironment(process), [
+    'PATH=/bin',
+    'HOME=/root',
+    'HOSTNAME=web',
+    'container=oci',
+    'OK=1',
+  ]);
+  process.user = { uid: 33, gid: 34, additionalGids: [4, 5] };
+  process.capabilities!.bounding = ['CAP_CHOWN', 'CAP_NET_BIND_SERVICE'];
+  process.noNewPrivileges = true;
+  assert.deepEqual(shimArgv(process), [
+    ...LD, '/run/.oci/nsenter', '--user=/run/.oci/userns', '--uts=/run/.oci/utsns', '-S', '0', '-G', '0', '--',
+    ...LD, '/run/.oci/setpriv', '--reuid', '33', '--regid', '34', '--groups', '4,5',
+    '--bounding-set=-all,+chown,+net_bind_service', '--inh-caps=-all', '--no-new-privs', '--',
+    ...LD, '/run/.oci/env', 'LD_PRELOAD=/evil.so', 'GLIBC_TUNABLES=x', 'A.B=c', 'CTRL=\x01',
+    'nginx', '-g', 'daemon off;',
+  ]); // biome-ignore format: one program a line
+  process.args = ['a=b'];
+  throwsOci(() => shimArgv(process), 'UNSUPPORTED', "command 'a=b'");
+});
+
+test('arguments arrive byte for byte in a property and escaped in text', () => {
+  const args = ['$HOME', '100%', '-x', '"q"', 'a\nb', '', '\\', 'ü'];
+  const made = units({ entrypoint: ['/bin/echo'], command: args });
+  const [[path, argv, flags]] = value(made, 'ExecStartEx') as [[string, string[], string[]]];
+  assert.equal(path, '/run/.oci/ld.so');
+  assert.deepEqual(argv.slice(-9), ['/bin/echo', ...args]);
+  assert.deepEqual(flags, ['no-env-expand']);
+  const line = unitText(made.payload)
+    .split('\n')
+    .find((text) => text.startsWith('ExecStart='))!;
+  assert.ok(line.startsWith('ExecStart=:/run/.oci/ld.so '));
+  assert.ok(line.endsWith(String.raw`/bin/echo "$HOME" 100%% -x "\"q\"" "a\x0ab" "" "\\" "ü"`), line);
+  throwsOci(() => units({ command: ['a\0b'] }), 'BAD_IMAGE', 'NUL');
+});
+
+test('words of unit files and of the shell', () => {
+  assert.equal(quoteWord('plain/word:1'), 'plain/word:1');
+  assert.equal(quoteWord("it's"), `"it's"`);
+  assert.equal(quoteWord('%i'), '%%i');
+  for (const word of [
+    '',
+    'a b',
+    "it's",
+    '$(touch /tmp/x)',
+    '`id`',
+    '-n',
+    'a\nb',
+    '*',
+    '~',
+    '\\',
+    '"',
+    '!x',
+    '#',
+    'a;b',
+  ]) {
+    const echoed = spawnSync('sh', ['-c', `printf %s ${shellWord(word)}`], { encoding: 'utf8' });
+    assert.equal(echoed.stdout, word);
+  }
+});
+
+test('setup and teardown are shell, whatever the names are', () => {
+  const odd = units(
+    { hostname: "h'; touch /x" },
+    {},
+    { writableDir: "/var/lib/o'ci/$(id)/w", scaffold: { directories: ["/it's"], files: ['/a b/c'] } },
+  );
+  for (const script of [odd.setupScript, odd.teardownScript]) {
+    const checked = spawnSync('sh', ['-n'], { input: script, encoding: 'utf8' });
+    assert.equal(checked.status, 0, checked.stderr);
+  }
+  assert.match(odd.setupScript, /^HOSTNAME='h'\\''; touch \/x'$/m);
+});
+
+test('names: range users, host names, object paths', () => {
+  assert.equal(rangeUserName('web'), 'oci-web');
+  assert.match(rangeUserName('Web.1'), /^oci-[0-9a-f]{16}$/);
+  assert.match(rangeUserName('x'.repeat(40)), /^oci-[0-9a-f]{16}$/);
+  assert.equal(hostnameOf('web@1.x_'), 'web-1-x');
+  assert.equal(hostnameOf('---'), 'container');
+  assert.equal(hostnameOf('a'.repeat(80)).length, 63);
+  assert.equal(unitPath('web-1.service'), '/org/freedesktop/systemd1/unit/web_2d1_2eservice');
+  assert.equal(unitPath('1a'), '/org/freedesktop/systemd1/unit/_31a');
+});
+
+test('a systemd without the needed properties is refused by name', () => {
+  const has = [
+    'PrivatePIDs',
+    'BindLogSockets',
+    'IPCNamespacePath',
+    'DelegateSubgroup',
+    'SetLoginEnvironment',
+  ];
+  assert.deepEqual(featuresOf(new Set(has), '257'), { mixedKill: false });
+  assert.deepEqual(featuresOf(new Set([...has, 'DelegateNamespaces']), '262'), { mixedKill: true });
+  throwsOci(
+    () => featuresOf(new Set(has.slice(2)), '255'),
+    'UNSUPPORTED',
+    'systemd 255 is too old: it has no PrivatePIDs, BindLogSockets',
+  );
+});
+
+test('the bundle says what the image says', () => {
+  const made = spec(
+    { network: 'host', labels: { a: 'b' } },
+    { WorkingDir: '/srv', Labels: { a: 'x', c: 'd' } },
+  );
+  assert.equal(made.process.cwd, '/srv');
+  assert.deepEqual(made.process.args, ['nginx', '-g', 'daemon off;']);
+  assert.equal(made.annotations['a'], 'b');
+  assert.equal(made.annotations['c'], 'd');
+  assert.equal(made.annotations['org.opencontainers.image.stopSignal'], 'SIGQUIT');
+  assert.equal(made.linux.sysctl, undefined);
+  throwsOci(() => spec({}, { WorkingDir: '../x' }), 'BAD_IMAGE', "'../x'");
+});
