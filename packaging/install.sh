@@ -1,0 +1,53 @@
+#!/bin/sh
+# install.sh DESTDIR: installs what `npm run build` made below DESTDIR, as a package would ("/" or "" for this system).
+#
+#   usr/lib/ocictl/            the programs, their shared chunks, koffi with the binary of this architecture
+#   usr/bin/NAME               links to the programs
+#   usr/share/man/man*/        manual pages, when they were built
+#   usr/lib/systemd/system/    the units of units/, when there are any
+#
+# Installing twice leaves the same as installing once.
+set -eu
+umask 022
+
+destdir=${1?usage: install.sh DESTDIR}
+destdir=${destdir%/}
+project=$(cd "$(dirname "$0")/.." && pwd)
+library=$destdir/usr/lib/ocictl
+
+if [ ! -e "$project/dist" ]; then
+  echo "install.sh: there is no dist/: run 'npm run build' first" >&2
+  exit 1
+fi
+case $(uname -m) in
+  x86_64) koffi=koffi-linux-x64 ;;
+  aarch64) koffi=koffi-linux-arm64 ;;
+  *)
+    echo "install.sh: no koffi binary for $(uname -m)" >&2
+    exit 1
+    ;;
+esac
+
+rm -rf "$library"
+install -d "$library/node_modules/@koromix" "$destdir/usr/bin"
+cp "$project"/dist/*.mjs "$library"
+
+# Of koffi, what runs: its JavaScript (not its C++), and the binary for this architecture and libc.
+(cd "$project/node_modules" && find koffi \( -path koffi/doc -o -path koffi/vendor \) -prune -o \
+  \( -name '*.js' -o -name '*.cjs' -o -name package.json -o -name LICENSE.txt \) -print) |
+  while read -r file; do install -D -m 644 "$project/node_modules/$file" "$library/node_modules/$file"; done
+cp -R "$project/node_modules/@koromix/$koffi" "$library/node_modules/@koromix/$koffi"
+
+for program in oci-pull oci-run ocictl; do
+  chmod 755 "$library/$program.mjs"
+  ln -sf "../lib/ocictl/$program.mjs" "$destdir/usr/bin/$program"
+done
+
+for page in "$project"/dist/man/*.[1-8]; do
+  [ -e "$page" ] || continue
+  install -D -m 644 "$page" "$destdir/usr/share/man/man${page##*.}/$(basename "$page")"
+done
+for unit in "$project"/units/*.service "$project"/units/*.socket "$project"/units/*.slice "$project"/units/*.target; do
+  [ -e "$unit" ] || continue
+  install -D -m 644 "$unit" "$destdir/usr/lib/systemd/system/$(basename "$unit")"
+done

@@ -1,0 +1,65 @@
+/**
+ * How the tasks talk and call other programs: one line says what is done, one how long it took.
+ *
+ * Invariant: a program that fails makes the task fail, with the program's name and status in the message.
+ */
+import { spawn } from 'node:child_process';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const PROJECT_DIR = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** Says `label`, awaits `work`, says how long it took. */
+export async function step<T>(label: string, work: () => T | Promise<T>): Promise<T> {
+  console.log(`==> ${label}`);
+  const started = performance.now();
+  const result = await work();
+  console.log(`    done in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  return result;
+}
+
+export interface CommandOptions {
+  cwd?: string;
+  env?: Record<string, string>;
+  /** Keep what the program says and show it only when it fails. */
+  quiet?: boolean;
+}
+
+/** A program failed: its exit status becomes the task's. */
+export class CommandFailed extends Error {
+  readonly status: number;
+  constructor(command: string, status: number, output: string) {
+    super(`${output}'${command}' ended with status ${status}`);
+    this.status = status;
+  }
+}
+
+/** Runs a program to its end; throws CommandFailed unless its status is 0. */
+export function command(argv: readonly string[], options: CommandOptions = {}): Promise<void> {
+  const [program, ...args] = argv as [string, ...string[]];
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      cwd: options.cwd ?? PROJECT_DIR,
+      env: { ...process.env, ...options.env },
+      stdio: options.quiet ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'inherit', 'inherit'],
+    });
+    const output: Buffer[] = [];
+    child.stdout?.on('data', (chunk: Buffer) => output.push(chunk));
+    child.stderr?.on('data', (chunk: Buffer) => output.push(chunk));
+    child.on('error', reject);
+    child.on('close', (status) => {
+      if (status === 0) resolve();
+      else reject(new CommandFailed(program, status ?? 1, Buffer.concat(output).toString()));
+    });
+  });
+}
+
+/** Runs a task's main function; an error becomes one message and a status, without a stack for failed programs. */
+export async function main(task: () => Promise<void>): Promise<void> {
+  try {
+    await task();
+  } catch (error) {
+    console.error(error instanceof CommandFailed ? error.message : error);
+    process.exitCode = error instanceof CommandFailed ? error.status : 1;
+  }
+}
