@@ -29,7 +29,7 @@ function modulesAreCurrent() {
 function installModules() {
   console.log('==> Installing node_modules with npm ci');
   const started = Date.now();
-  const npm = spawnSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], {
+  const npm = spawnSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: project,
     stdio: 'inherit',
   });

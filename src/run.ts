@@ -15,7 +15,8 @@ import { OciError, quote } from './oci/errors.ts';
 import type { PreparedContainer } from './prepare-container.ts';
 import { bootID, type UseRecord } from './store/image-users.ts';
 import type { Store } from './store/store.ts';
-import type { Manager, ServiceEnd } from './systemd/manager.ts';
+import type { Manager, ServiceEnd, TransientUnit } from './systemd/manager.ts';
+import type { UnitSettings } from './unit/container-units.ts';
 
 const TEARDOWN_MAX_MS = 30_000;
 
@@ -43,12 +44,9 @@ export async function startContainer(
   }
   const { units } = container;
   try {
-    await manager.start(
-      { name: units.payloadName, properties: units.payload },
-      { name: units.setupName, properties: units.setup },
-    );
+    await manager.start(transient(units.payload), units.helpers.map(transient));
   } catch (error) {
-    await manager.waitUntilInactive(units.setupName, TEARDOWN_MAX_MS);
+    await manager.waitUntilInactive(units.setup.name, TEARDOWN_MAX_MS);
     runTeardown(container); // where systemd refused the units nothing else would
     throw error;
   }
@@ -56,9 +54,13 @@ export async function startContainer(
 
 /** Waits for the payload's end and for its namespaces and mounts to be gone. */
 export async function waitForContainer(container: PreparedContainer, manager: Manager): Promise<ServiceEnd> {
-  const end = await manager.waitForEnd(container.units.payloadName);
-  await manager.waitUntilInactive(container.units.setupName, TEARDOWN_MAX_MS);
+  const end = await manager.waitForEnd(container.units.payload.name);
+  await manager.waitUntilInactive(container.units.setup.name, TEARDOWN_MAX_MS);
   return end;
+}
+
+function transient({ name, settings }: UnitSettings): TransientUnit {
+  return { name, properties: settings };
 }
 
 /** Makes the bundle directory and locks it; clears away one that a crash left. */
@@ -74,8 +76,8 @@ function claimBundle(container: PreparedContainer): Disposable {
         runTeardown(container);
         continue;
       }
-      throw new OciError('EXISTS', `unit ${quote(container.units.payloadName)} exists`, {
-        hint: `Stop it with systemctl stop ${container.units.payloadName}, or choose another name with --unit.`,
+      throw new OciError('EXISTS', `unit ${quote(container.units.payload.name)} exists`, {
+        hint: `Stop it with systemctl stop ${container.units.payload.name}, or choose another name with --unit.`,
       });
     }
     break;
@@ -91,10 +93,14 @@ function isLeftOver(container: PreparedContainer): boolean {
   const free = tryLock(fd, 'exclusive');
   closeSync(fd);
   if (!free) return false;
-  const { payloadName, setupName } = container.units;
-  const show = spawnSync('systemctl', ['show', '--property=ActiveState', '--value', payloadName, setupName], {
-    encoding: 'utf8',
-  });
+  const { payload, setup } = container.units;
+  const show = spawnSync(
+    'systemctl',
+    ['show', '--property=ActiveState', '--value', payload.name, setup.name],
+    {
+      encoding: 'utf8',
+    },
+  );
   const states = (show.stdout ?? '').split('\n').filter((state) => state !== '');
   return states.length === 2 && states.every((state) => state === 'inactive' || state === 'failed');
 }

@@ -138,9 +138,9 @@ async function run(
     streams?.started();
     if (streams !== undefined || options.wait) await follow(container, manager.systemd, streams);
     else if (output.json)
-      output.value({ unit: container.units.payloadName, image: name, digest: image.digest });
+      output.value({ unit: container.units.payload.name, image: name, digest: image.digest });
     else {
-      output.line(container.units.payloadName);
+      output.line(container.units.payload.name);
       output.note(`follow it with journalctl -fu ${unit}, stop it with systemctl stop ${unit}`);
     }
   } finally {
@@ -154,7 +154,7 @@ async function follow(
   manager: Manager,
   streams: PayloadStreams | undefined,
 ): Promise<void> {
-  const unit = container.units.payloadName;
+  const unit = container.units.payload.name;
   let asked = false;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => {

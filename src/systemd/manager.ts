@@ -38,10 +38,10 @@ export interface Manager {
   /** Names of the D-Bus properties that services have here. */
   readonly serviceProperties: ReadonlySet<string>;
   /**
-   * Starts `unit`, with `helper` made in the same call and pulled in by it, and waits until it is started.
+   * Starts `unit`, with `helpers` made in the same call and pulled in by it, and waits until it is started.
    * Throws EXISTS where a unit of that name is loaded; otherwise what systemd or the units' own journal say.
    */
-  start(unit: TransientUnit, helper: TransientUnit): Promise<void>;
+  start(unit: TransientUnit, helpers: readonly TransientUnit[]): Promise<void>;
   stop(unit: string): Promise<void>;
   kill(unit: string, signal: number): Promise<void>;
   /** Waits until a unit started by this connection has ended. */
@@ -72,7 +72,7 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
   return {
     version,
     serviceProperties,
-    async start(unit, helper) {
+    async start(unit, helpers) {
       const jobs = new JobWatch();
       await bus.call(MANAGER, 'Subscribe');
       await bus.listen(
@@ -81,9 +81,9 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
           if (signal.member === 'JobRemoved') jobs.removed(String(signal.body[1]), String(signal.body[3]));
         },
       );
-      const job = await startTransientUnit(bus, unit, helper);
+      const job = await startTransientUnit(bus, unit, helpers);
       const result = await jobs.wait(job);
-      if (result !== 'done') throw await startFailure(bus, unit.name, helper.name, result);
+      if (result !== 'done') throw await startFailure(bus, unit.name, helpers[0]?.name ?? unit.name, result);
     },
     async stop(unit) {
       await bus.call(MANAGER, 'StopUnit', 'ss', [unit, 'replace']).catch(ignoreNoSuchUnit);
@@ -149,7 +149,11 @@ class JobWatch {
   }
 }
 
-async function startTransientUnit(bus: Bus, unit: TransientUnit, helper: TransientUnit): Promise<string> {
+async function startTransientUnit(
+  bus: Bus,
+  unit: TransientUnit,
+  helpers: readonly TransientUnit[],
+): Promise<string> {
   // AddRef: keeps the unit loaded, and so its exit status readable, for as long as this connection lives
   const properties = [...toProperties(unit), ['AddRef', variant('b', true)]];
   try {
@@ -157,7 +161,7 @@ async function startTransientUnit(bus: Bus, unit: TransientUnit, helper: Transie
       unit.name,
       'fail',
       properties,
-      [[helper.name, toProperties(helper)]],
+      helpers.map((helper) => [helper.name, toProperties(helper)]),
     ]);
     return String(job);
   } catch (error) {
@@ -196,7 +200,7 @@ function startRefusal(error: BusError, unit: string): OciError {
   }
 }
 
-/** Why a start job failed: the words of the unit that failed. */
+/** Why a start job failed: the words of the unit that failed, which is the first helper when that is a dependency. */
 async function startFailure(bus: Bus, unit: string, helper: string, jobResult: string): Promise<OciError> {
   const failed = jobResult === 'dependency' ? helper : unit;
   const path = unitPath(failed);

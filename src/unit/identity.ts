@@ -7,11 +7,16 @@ export function identitySettings(context: UnitContext): Setting[] {
     string('Description', `OCI container ${context.unit} (${context.imageName})`, 'Unit'),
     string('Slice', context.slice),
     string('SyslogIdentifier', context.unit),
-    logExtraFields([
-      `OCI_IMAGE=${context.imageName}`,
-      `OCI_MANIFEST_DIGEST=${context.manifestDigest}`,
-      `OCI_UNIT=${context.unit}.service`,
-    ]),
+    logExtraFields(journalFields(context)),
+  ];
+}
+
+/** What every journal line of the container says of it. */
+export function journalFields(context: UnitContext): string[] {
+  return [
+    `OCI_IMAGE=${context.imageName}`,
+    `OCI_MANIFEST_DIGEST=${context.manifestDigest}`,
+    `OCI_UNIT=${context.unit}.service`,
   ];
 }
 

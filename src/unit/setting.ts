@@ -7,7 +7,7 @@
  */
 
 export interface Setting {
-  readonly section: 'Unit' | 'Service';
+  readonly section: 'Unit' | 'Service' | 'Socket';
   /** D-Bus: name, type signature and value (bigint for `t`, number for other numbers, Uint8Array for `ay`). */
   readonly property: string;
   readonly signature: string;
@@ -57,12 +57,17 @@ export function signal(name: string, number: number, text: string): Setting {
   return setting('Service', name, 'i', number, [`${name}=${text}`]);
 }
 
-export function mode(name: string, value: number): Setting {
-  return setting('Service', name, 'u', value, [`${name}=${value.toString(8).padStart(4, '0')}`]);
+export function mode(name: string, value: number, section: Section = 'Service'): Setting {
+  return setting(section, name, 'u', value, [`${name}=${value.toString(8).padStart(4, '0')}`]);
 }
 
 export function list(name: string, values: readonly string[], section: Section = 'Service'): Setting {
   return setting(section, name, 'as', values, [`${name}=${values.map(quoteWord).join(' ')}`]);
+}
+
+/** ListenFIFO= of a socket unit. */
+export function listenFifo(path: string): Setting {
+  return setting('Socket', 'Listen', 'a(ss)', [['FIFO', path]], [`ListenFIFO=${escapeSpecifiers(path)}`]);
 }
 
 /** Environment=: each assignment on a line of its own. */
@@ -123,6 +128,18 @@ export function execVerbatim(name: 'ExecStart', argv: readonly string[]): Settin
 /** A command of ours, with fixed words. */
 export function exec(name: 'ExecStart' | 'ExecStopPost', argv: readonly string[]): Setting {
   return setting('Service', name, 'a(sasb)', [[argv[0], argv, false]], [`${name}=${commandLine(argv)}`]);
+}
+
+/** A command of ours beside a payload: as root of the host, outside the container; its failure is ignored. */
+export function execPrivileged(name: 'ExecStopPost', argv: readonly string[]): Setting {
+  const flags = ['ignore-failure', 'privileged', 'no-env-expand'];
+  return setting(
+    'Service',
+    `${name}Ex`,
+    'a(sasas)',
+    [[argv[0], argv, flags]],
+    [`${name}=-+:${commandLine(argv)}`],
+  );
 }
 
 function commandLine(argv: readonly string[]): string {

@@ -15,6 +15,7 @@ import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { RANGE_SIZE, rangeUserName, SLOT_MAX, SLOT_MIN } from '../uid/range.ts';
 import type { UnitContext } from './context.ts';
 import { NETWORK_FILES, temporaryFileSystems } from './filesystem.ts';
+import { LOG_FIFO } from './log-units.ts';
 
 export function setupScript(spec: RuntimeSpec, context: UnitContext): string {
   const network = spec.linux.namespaces.some((namespace) => namespace.type === 'network');
@@ -34,7 +35,7 @@ ${USER_NAMESPACE}
 ${otherNamespaces(spec, network)}
 ${LAYERS}
 ${readOnly ? READ_ONLY_ROOT : WRITABLE_ROOT}
-${deviceTree(spec)}
+${deviceTree(spec, context)}
 ${runAndTemporary(spec)}
 ${networkFiles(network)}
 ${UTS_AND_IPC}`;
@@ -103,8 +104,6 @@ if [ ! -e "$SHARED/ready" ]; then
     ln -s pts/ptmx ptmx
     ln -s /proc/self/fd fd
     ln -s /proc/self/fd/0 stdin
-    ln -s /proc/self/fd/1 stdout
-    ln -s /proc/self/fd/2 stderr
     : >"$SHARED/ready"
   fi
   exec 8>&-
@@ -214,12 +213,17 @@ mount --bind --make-private -o "X-mount.idmap=b:$D:$B:${RANGE_SIZE - 1} b:$((D +
 mount -t overlay -o "userxattr,lowerdir=$lower,upperdir=u/data,workdir=u/work" "oci-$NAME" rootfs
 [ -w rootfs ] || fail 'the root file system came out read-only: look at dmesg'`;
 
-function deviceTree(spec: RuntimeSpec): string {
+function deviceTree(spec: RuntimeSpec, context: UnitContext): string {
+  // the journal's streams cannot be opened by name: see log-units.ts
+  const [stdout, stderr] =
+    context.stdio === undefined ? [LOG_FIFO, LOG_FIFO] : ['/proc/self/fd/1', '/proc/self/fd/2'];
   const shm = spec.mounts.find((mount) => mount.destination === '/dev/shm')?.options ?? [];
   const options = ['rw', ...shm, 'uid=$B', 'gid=$B'].join(',');
   return `
 mount -t tmpfs -o mode=755,nosuid,strictatime,size=64k,uid=$B,gid=$B oci-dev dev
 cp -a "$SHARED/dev/." dev/
+ln -s ${stdout} dev/stdout
+ln -s ${stderr} dev/stderr
 chown -hR $B:$B dev
 mount -t devpts -o newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,uid=$B,gid=$((B + 5)) devpts dev/pts
 mount -t tmpfs -o "${options}" shm dev/shm`;

@@ -176,6 +176,42 @@ test('--wait and --pipe: the payload’s status and streams', async () => {
   await assertNothingLeft(machine);
 });
 
+test('what is written to /dev/stdout and /dev/stderr by name reaches the journal, also at the very end', async () => {
+  const wrote = await run(
+    '--wait',
+    '--unit',
+    'named',
+    BUSYBOX,
+    'sh',
+    '-c',
+    'echo plain; echo by name >/dev/stdout; echo last words >/dev/stderr; exit 5',
+  );
+  assert.equal(wrote.status, 5);
+  const lines = stdoutOf(
+    await machine.script('journalctl --sync; journalctl --output=cat --unit=named'),
+  ).split('\n');
+  assert.deepEqual(
+    ['plain', 'by name', 'last words'].filter((line) => !lines.includes(line)),
+    [],
+  );
+  stdoutOf(
+    await run(
+      '--unit',
+      'longer',
+      BUSYBOX,
+      'sh',
+      '-c',
+      'trap "exit 0" TERM; i=0; while :; do i=$((i+1)); echo tick $i >/dev/stderr; sleep 0.2; done',
+    ),
+  );
+  const seen = await machine.script(
+    'for i in $(seq 50); do journalctl --sync; journalctl --output=cat --unit=longer | grep -q "tick 3" && exit; sleep 0.1; done; exit 1',
+  );
+  assert.equal(seen.status, 0);
+  stdoutOf(await machine.run(['systemctl', 'stop', 'longer']));
+  await assertNothingLeft(machine);
+});
+
 test('what the payload sees', async () => {
   const inside = async (script: string, ...options: string[]) =>
     stdoutOf(await machine.run(['oci-run', '--pipe', ...options, BUSYBOX, 'sh', '-c', script])).trim();
@@ -220,7 +256,7 @@ test('what the payload sees', async () => {
     'mknod: /tmp/sda: Operation not permitted\nmount: permission denied (are you root?)',
   );
   assert.equal(
-    await inside('ip link | grep -c "^[0-9]"; ping -c1 -W1 127.0.0.1 >/dev/null && echo lo'),
+    await inside('ip link | grep -c "^[0-9]"; ip addr show lo | grep -q UP,LOWER_UP && echo lo'),
     '1\nlo',
   );
   await assertNothingLeft(machine);

@@ -74,7 +74,7 @@ function units(
 }
 
 function value({ payload }: ContainerUnits, property: string): unknown {
-  const found = payload.filter((setting) => setting.property === property);
+  const found = payload.settings.filter((setting) => setting.property === property);
   assert.ok(found.length <= 1, `${property} is set twice`);
   return found[0]?.value;
 }
@@ -148,7 +148,7 @@ test('volumes: read-only and writable binds, and a file of ours gives way', () =
     false,
     0n,
   ]);
-  assert.match(unitText(made.payload), /^BindPaths="\/srv\/a b\\\\:c:\/data:rbind"$/m);
+  assert.match(unitText(made.payload.settings), /^BindPaths="\/srv\/a b\\\\:c:\/data:rbind"$/m);
 });
 
 test('the shim joins the namespaces, becomes the user, and keeps the loader from the image', () => {
@@ -184,7 +184,7 @@ test('arguments arrive byte for byte in a property and escaped in text', () => {
   assert.equal(path, '/run/.oci/ld.so');
   assert.deepEqual(argv.slice(-9), ['/bin/echo', ...args]);
   assert.deepEqual(flags, ['no-env-expand']);
-  const line = unitText(made.payload)
+  const line = unitText(made.payload.settings)
     .split('\n')
     .find((text) => text.startsWith('ExecStart='))!;
   assert.ok(line.startsWith('ExecStart=:/run/.oci/ld.so '));

@@ -1,0 +1,87 @@
+/**
+ * /dev/stdout and /dev/stderr by name, while the streams go to the journal.
+ *
+ * The journal's streams are sockets, and Linux does not open a socket by name: `>/dev/stderr` in an entrypoint, or
+ * a log file that is a link to /dev/stdout, would fail. So these names lead to a fifo that systemd holds open; only
+ * when a program really writes there does systemd start a cat(1) that passes the lines on to the journal, as lines
+ * of the container's unit. A container that does not need it has no process for it. What is in the fifo when the
+ * payload ends is passed on by ExecStopPost= of the payload's unit.
+ */
+import { rangeUserName } from '../uid/range.ts';
+import type { UnitSettings } from './container-units.ts';
+import { mountDir, type UnitContext } from './context.ts';
+import { journalFields } from './identity.ts';
+import {
+  boolean,
+  exec,
+  execPrivileged,
+  list,
+  listenFifo,
+  logExtraFields,
+  mode,
+  type Setting,
+  string,
+} from './setting.ts';
+
+/** In the container's /dev. */
+export const LOG_FIFO = 'journal';
+
+export function logUnits(context: UnitContext): UnitSettings[] {
+  const { unit } = context;
+  return [
+    {
+      name: logSocket(unit),
+      settings: [
+        string('Description', `/dev/stdout of OCI container ${unit}`, 'Unit'),
+        list('After', [`${unit}-setup.service`], 'Unit'),
+        list('BindsTo', [`${unit}-setup.service`], 'Unit'),
+        boolean('StopWhenUnneeded', true, 'Unit'),
+        string('CollectMode', 'inactive-or-failed', 'Unit'),
+        listenFifo(fifoPath(context)),
+        string('SocketUser', rangeUserName(unit), 'Socket'),
+        string('SocketGroup', rangeUserName(unit), 'Socket'),
+        mode('SocketMode', 0o666, 'Socket'),
+      ],
+    },
+    {
+      name: `${unit}-log.service`,
+      settings: [
+        string('Description', `Lines of OCI container ${unit} on their way to the journal`, 'Unit'),
+        list('After', [logSocket(unit)], 'Unit'),
+        // PartOf, not BindsTo: the relay must not count as one that still needs the socket
+        list('PartOf', [logSocket(unit)], 'Unit'),
+        string('CollectMode', 'inactive-or-failed', 'Unit'),
+        string('Slice', context.slice),
+        exec('ExecStart', ['/bin/cat']),
+        string('StandardInput', 'socket'),
+        string('StandardOutput', 'journal'),
+        string('SyslogIdentifier', unit),
+        // journalctl -u shows what root says about a unit in this field; so the user is root, with nothing to it
+        logExtraFields([`OBJECT_SYSTEMD_UNIT=${unit}.service`, ...journalFields(context)]),
+        string('ProtectSystem', 'strict'),
+        boolean('PrivateNetwork', true),
+        boolean('NoNewPrivileges', true),
+        string('DevicePolicy', 'closed'),
+      ],
+    },
+  ];
+}
+
+/** What the payload's unit needs for it. */
+export function payloadLogSettings(context: UnitContext): Setting[] {
+  const socket = logSocket(context.unit);
+  const drain = `exec dd if="$0" iflag=nonblock bs=64k status=none 2>/dev/null`;
+  return [
+    list('Wants', [socket], 'Unit'),
+    list('After', [socket], 'Unit'),
+    execPrivileged('ExecStopPost', ['/bin/sh', '-c', drain, fifoPath(context)]),
+  ];
+}
+
+function logSocket(unit: string): string {
+  return `${unit}-log.socket`;
+}
+
+function fifoPath(context: UnitContext): string {
+  return `${mountDir(context)}/dev/${LOG_FIFO}`;
+}
