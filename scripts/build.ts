@@ -8,7 +8,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { build } from 'esbuild';
-import { main, PROJECT_DIR, step } from './step.ts';
+import { main, PROJECT_DIR, step, TaskFailed } from './step.ts';
 
 const PROGRAMS = ['oci-pull', 'oci-run', 'ocictl'];
 const ENTRY_POINTS = [...PROGRAMS.map((program) => `src/cli/${program}.ts`), 'src/store/layer-worker.ts'];
@@ -35,6 +35,8 @@ export async function buildPrograms(): Promise<void> {
       banner: { js: REQUIRE },
       legalComments: 'none',
       write: false,
+    }).catch(() => {
+      throw new TaskFailed('esbuild failed'); // it has said why
     });
     // Aside first: whatever runs meanwhile never sees half of a build.
     const fresh = join(PROJECT_DIR, 'node_modules/.ocictl-dist');
@@ -62,7 +64,7 @@ function renderManuals(directory: string): void {
   mkdirSync(directory);
   for (const name of sources) {
     const scdoc = spawnSync('scdoc', { input: readFileSync(join(PROJECT_DIR, 'man', name)) });
-    if (scdoc.status !== 0) throw new Error(`man/${name}: ${scdoc.stderr.toString().trim()}`);
+    if (scdoc.status !== 0) throw new TaskFailed(`man/${name}: ${scdoc.stderr.toString().trim()}`);
     writeFileSync(join(directory, basename(name, '.scd')), scdoc.stdout);
   }
 }

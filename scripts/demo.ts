@@ -6,7 +6,7 @@ import { ensureHostPackages } from '../test/machine/host-packages.ts';
 import type { Machine } from '../test/machine/machine.ts';
 import { withMachine } from '../test/machine/with-machine.ts';
 import { buildPrograms } from './build.ts';
-import { main } from './step.ts';
+import { main, TaskFailed } from './step.ts';
 
 const ENVIRONMENT = { SYSTEMD_PAGER: 'cat', SYSTEMD_URLIFY: '0', COLUMNS: '120' };
 const NGINX = '127.0.0.1:5000/nginx';
@@ -18,9 +18,9 @@ function typist(machine: Machine) {
     console.log(`\n# ${text}`);
     const { status, stdout } = await machine.run(['sh', '-c', `exec 2>&1; ${text}`], { env: ENVIRONMENT });
     process.stdout.write(stdout);
-    if (status !== 0) throw new Error(`'${text}' ended with status ${status}`);
+    if (status !== 0) throw new TaskFailed(`'${text}' ended with status ${status}`);
     for (const pattern of expected)
-      if (!pattern.test(stdout)) throw new Error(`the output of '${text}' does not match ${pattern}`);
+      if (!pattern.test(stdout)) throw new TaskFailed(`the output of '${text}' does not match ${pattern}`);
     return stdout;
   };
 }

@@ -13,7 +13,7 @@ import { ensureHostPackages } from '../test/machine/host-packages.ts';
 import { attachMachine, bootMachine, prepareMachine } from '../test/machine/machine.ts';
 import { machineNames, sweepMachines } from '../test/machine/machine-dir.ts';
 import { buildPrograms } from './build.ts';
-import { main, step } from './step.ts';
+import { main, step, TaskFailed } from './step.ts';
 
 const NAME = 'default';
 const COMMANDS: Record<string, (args: string[]) => Promise<void>> = {
@@ -36,7 +36,7 @@ const COMMANDS: Record<string, (args: string[]) => Promise<void>> = {
   async clean() {
     await sweepMachines();
     const running = machineNames();
-    if (running.length > 0) throw new Error(`not while a machine runs: ${running.join(' ')}`);
+    if (running.length > 0) throw new TaskFailed(`not while a machine runs: ${running.join(' ')}`);
     await step(`Removing ${cacheDir()}`, () => rmSync(cacheDir(), { recursive: true, force: true }));
   },
 };

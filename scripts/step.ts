@@ -25,16 +25,16 @@ export interface CommandOptions {
   quiet?: boolean;
 }
 
-/** A program failed: its exit status becomes the task's. */
-export class CommandFailed extends Error {
+/** What the message alone explains; the status becomes the task's. */
+export class TaskFailed extends Error {
   readonly status: number;
-  constructor(command: string, status: number, output: string) {
-    super(`${output}'${command}' ended with status ${status}`);
+  constructor(message: string, status = 1) {
+    super(message);
     this.status = status;
   }
 }
 
-/** Runs a program to its end; throws CommandFailed unless its status is 0. */
+/** Runs a program to its end; throws TaskFailed unless its status is 0. */
 export function command(argv: readonly string[], options: CommandOptions = {}): Promise<void> {
   const [program, ...args] = argv as [string, ...string[]];
   return new Promise((resolve, reject) => {
@@ -49,17 +49,23 @@ export function command(argv: readonly string[], options: CommandOptions = {}): 
     child.on('error', reject);
     child.on('close', (status) => {
       if (status === 0) resolve();
-      else reject(new CommandFailed(program, status ?? 1, Buffer.concat(output).toString()));
+      else
+        reject(
+          new TaskFailed(
+            `${Buffer.concat(output)}'${program}' ended with status ${status ?? 1}`,
+            status ?? 1,
+          ),
+        );
     });
   });
 }
 
-/** Runs a task's main function; an error becomes one message and a status, without a stack for failed programs. */
+/** Runs a task's main function; an error becomes one message and a status, and a stack only when it was not foreseen. */
 export async function main(task: () => Promise<void>): Promise<void> {
   try {
     await task();
   } catch (error) {
-    console.error(error instanceof CommandFailed ? error.message : error);
-    process.exitCode = error instanceof CommandFailed ? error.status : 1;
+    console.error(error instanceof TaskFailed ? error.message : error);
+    process.exitCode = error instanceof TaskFailed ? error.status : 1;
   }
 }

@@ -10,7 +10,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, renameSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, renameSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 
@@ -34,14 +34,19 @@ function openLock(path: string): Lock {
   return { fd, release: () => closeSync(fd) };
 }
 
+/** Whoever holds a lock may remove its file; a lock on a removed file is none. */
+function isCurrent(lock: Lock, path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(lock.fd).ino;
+}
+
 /** The lock, or undefined when somebody else holds it. */
 export function tryLock(path: string): Lock | undefined {
   const lock = openLock(path);
   const flock = spawnSync('flock', ['--nonblock', '3'], { stdio: ['ignore', 'ignore', 'inherit', lock.fd] });
   if (flock.error) throw flock.error;
-  if (flock.status === 0) return lock;
+  if (flock.status === 0 && isCurrent(lock, path)) return lock;
   lock.release();
-  return undefined;
+  return flock.status === 0 ? tryLock(path) : undefined;
 }
 
 /** The lock, once it is free; undefined when it was not within `timeoutSeconds`. */
@@ -52,8 +57,9 @@ export async function waitForLock(path: string, timeoutSeconds?: number): Promis
   const timeout = timeoutSeconds === undefined ? [] : [`--timeout=${timeoutSeconds}`];
   const flock = spawn('flock', [...timeout, '3'], { stdio: ['ignore', 'ignore', 'inherit', lock.fd] });
   const [status] = await once(flock, 'close');
-  if (status === 0) return lock;
+  if (status === 0 && isCurrent(lock, path)) return lock;
   lock.release();
+  if (status === 0) return tryLock(path) ?? waitForLock(path);
   if (timeoutSeconds === undefined) throw new Error(`flock ${path}: status ${status}`);
   return undefined;
 }

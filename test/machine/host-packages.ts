@@ -4,7 +4,7 @@
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { command, step } from '../../scripts/step.ts';
+import { command, step, TaskFailed } from '../../scripts/step.ts';
 
 /** A file that shows that a package is there → the package. */
 const PACKAGES: Record<string, string> = {
@@ -17,7 +17,7 @@ const PACKAGES: Record<string, string> = {
 
 export async function ensureHostPackages(): Promise<void> {
   if (process.getuid?.() !== 0)
-    throw new Error('the test machine needs root: it makes mounts, namespaces and a cgroup');
+    throw new TaskFailed('the test machine needs root: it makes mounts, namespaces and a cgroup');
   const missing = Object.keys(PACKAGES)
     .filter((file) => !existsSync(file))
     .map((file) => PACKAGES[file]!);

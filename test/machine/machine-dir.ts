@@ -8,9 +8,10 @@
  * Mounts and processes end with the machine's namespaces; the directory and the cgroup are all that can be left.
  * Invariant: whoever holds the lock may remove both, so the next boot sweeps what a killed runner left behind.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { TaskFailed } from '../../scripts/step.ts';
 import { cacheDir, type Lock, recipeKey, removeTree, tryLock } from './cache.ts';
 
 export interface MachineDir {
@@ -25,7 +26,7 @@ function machinesDir(): string {
 }
 
 export function machineDir(name: string): MachineDir {
-  if (!/^[a-z0-9][a-z0-9-]{0,40}$/.test(name)) throw new Error(`'${name}' cannot name a machine`);
+  if (!/^[a-z0-9][a-z0-9-]{0,40}$/.test(name)) throw new TaskFailed(`'${name}' cannot name a machine`);
   const path = join(machinesDir(), name);
   return { name, path, lockPath: `${path}.lock`, cgroup: join(cgroup2Mount(), `ocictl-${recipeKey(path)}`) };
 }
@@ -36,7 +37,7 @@ function cgroup2Mount(): string {
     .split('\n')
     .find((mount) => mount.split(' ')[2] === 'cgroup2');
   const path = line?.split(' ')[1];
-  if (path === undefined) throw new Error('the test machine needs cgroup v2, and none is mounted here');
+  if (path === undefined) throw new TaskFailed('the test machine needs cgroup v2, and none is mounted here');
   return path;
 }
 
@@ -47,7 +48,10 @@ export function makeMachineDir(dir: MachineDir): void {
     mkdirSync(join(dir.path, part), { recursive: true, mode: 0o755 });
 }
 
-/** Ends what is left in the cgroup of a machine whose lock is held, then removes the cgroup and the directory. */
+/**
+ * Ends what is left in the cgroup of a machine whose lock is held, then removes the cgroup, the
+ * directory and the lock's file.
+ */
 export async function removeMachineDir(dir: MachineDir): Promise<void> {
   for (let tries = 0; existsSync(dir.cgroup); tries++) {
     if (tries > 100) throw new Error(`processes in ${dir.cgroup} do not end`);
@@ -55,6 +59,7 @@ export async function removeMachineDir(dir: MachineDir): Promise<void> {
     if (!removeCgroup(dir.cgroup)) await sleep(50);
   }
   removeTree(dir.path);
+  rmSync(dir.lockPath, { force: true });
 }
 
 /** Removes a cgroup with everything below it; false when it still has processes. */
@@ -96,6 +101,6 @@ export async function sweepMachines(): Promise<void> {
 /** The lock of a machine that does not run. */
 export function lockMachine(dir: MachineDir): Lock {
   const lock = tryLock(dir.lockPath);
-  if (lock === undefined) throw new Error(`the machine '${dir.name}' is running already`);
+  if (lock === undefined) throw new TaskFailed(`the machine '${dir.name}' is running already`);
   return lock;
 }

@@ -9,7 +9,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { command, PROJECT_DIR } from '../../scripts/step.ts';
+import { command, PROJECT_DIR, TaskFailed } from '../../scripts/step.ts';
 import { tryLock, waitForLock } from './cache.ts';
 import { type RunOptions, type RunResult, runInside, runInteractive, stdoutOf } from './enter.ts';
 import { ensureHostPackages } from './host-packages.ts';
@@ -131,11 +131,9 @@ let machineCount = 0;
 /** A machine that another process booted. */
 export function attachMachine(name: string): Machine {
   const dir = machineDir(name);
-  const lock = tryLock(dir.lockPath);
-  if (lock !== undefined) {
-    lock.release();
-    throw new Error(`no machine '${name}' is running`);
-  }
+  const lock = existsSync(dir.path) ? tryLock(dir.lockPath) : undefined;
+  lock?.release();
+  if (lock !== undefined || !existsSync(dir.path)) throw new TaskFailed(`no machine '${name}' is running`);
   return openMachine(dir, readPid(dir));
 }
 
@@ -153,9 +151,9 @@ function readPid(dir: MachineDir): number {
   return text.endsWith('\n') ? Number(text) : 0;
 }
 
-function bootFailure(dir: MachineDir, what: string): Error {
+function bootFailure(dir: MachineDir, what: string): TaskFailed {
   const log = readFileSync(join(dir.path, 'boot.log'), 'utf8').trimEnd().split('\n').slice(-20).join('\n');
-  return new Error(`the test machine did not boot: ${what}\n${log}`);
+  return new TaskFailed(`the test machine did not boot: ${what}\n${log}`);
 }
 
 function hasEnded(child: ChildProcess): boolean {

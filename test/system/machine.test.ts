@@ -107,8 +107,8 @@ cd /; podman image unmount ${tree} >/dev/null`;
 
 /** What a machine may leave on the development machine, one line each. */
 function leftovers(name: string): string[] {
-  const { path, cgroup } = machineDir(name);
-  const left = [path, cgroup].filter(existsSync);
+  const { path, lockPath, cgroup } = machineDir(name);
+  const left = [path, lockPath, cgroup].filter(existsSync);
   for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
     for (const file of ['mountinfo', 'cgroup']) {
       try {
