@@ -19,6 +19,7 @@ import {
   listenFifo,
   logExtraFields,
   mode,
+  noCapabilities,
   type Setting,
   string,
 } from './setting.ts';
@@ -53,15 +54,15 @@ export function logUnits(context: UnitContext): UnitSettings[] {
         string('CollectMode', 'inactive-or-failed', 'Unit'),
         string('Slice', context.slice),
         exec('ExecStart', ['/bin/cat']),
+        // between its read and its write a signal would lose lines: let it finish what it has taken
+        exec('ExecStop', ['/bin/sleep', '0.1']),
         string('StandardInput', 'socket'),
         string('StandardOutput', 'journal'),
         string('SyslogIdentifier', unit),
         // journalctl -u shows what root says about a unit in this field; so the user is root, with nothing to it
         logExtraFields([`OBJECT_SYSTEMD_UNIT=${unit}.service`, ...journalFields(context)]),
-        string('ProtectSystem', 'strict'),
-        boolean('PrivateNetwork', true),
         boolean('NoNewPrivileges', true),
-        string('DevicePolicy', 'closed'),
+        noCapabilities(),
       ],
     },
   ];

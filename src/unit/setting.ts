@@ -125,8 +125,13 @@ export function execVerbatim(name: 'ExecStart', argv: readonly string[]): Settin
   );
 }
 
+/** An empty CapabilityBoundingSet=. */
+export function noCapabilities(): Setting {
+  return setting('Service', 'CapabilityBoundingSet', 't', 0n, ['CapabilityBoundingSet=']);
+}
+
 /** A command of ours, with fixed words. */
-export function exec(name: 'ExecStart' | 'ExecStopPost', argv: readonly string[]): Setting {
+export function exec(name: 'ExecStart' | 'ExecStop' | 'ExecStopPost', argv: readonly string[]): Setting {
   return setting('Service', name, 'a(sasb)', [[argv[0], argv, false]], [`${name}=${commandLine(argv)}`]);
 }
 
