@@ -1,7 +1,9 @@
-/** `npm run test:unit [FILE…]`: the tests that need nothing but Node.js. */
+/** `npm run test:unit [FILE…]`: the tests that need no systemd; as root, beside Debian's umoci and tar. */
+import { ensureHostPackages } from '../test/machine/host-packages.ts';
 import { command, main, step } from './step.ts';
 
 export async function testUnits(files: readonly string[] = ['test/unit/**/*.test.ts']): Promise<void> {
+  await ensureHostPackages();
   await step('Running the unit tests', () => command(['node', '--test', ...files]));
 }
 

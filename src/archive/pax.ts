@@ -5,27 +5,28 @@
  * Invariant: keys and values are byte strings, taken whole; a record that does not follow the grammar is refused.
  */
 import { XATTR_VALUE_MAX_BYTES } from '../oci/limits.ts';
-import type { TarTime } from './tar-parser.ts';
+import { Refusal } from './refusal.ts';
+import type { TarTime } from './tar-entry.ts';
 
 /** Records in their order: GNU sparse 0.0 repeats keys. */
 export type PaxRecords = [key: string, value: string][];
 
 const LENGTH_MAX_DIGITS = 10;
 
-/** Throws an Error whose message is the reason; the parser puts the entry before it. */
+/** Throws a Refusal. */
 export function parsePaxRecords(data: Buffer): PaxRecords {
   const records: PaxRecords = [];
   for (let at = 0; at < data.length; ) {
     const space = data.indexOf(32, at);
     const digits = space < 0 || space - at > LENGTH_MAX_DIGITS ? '' : data.toString('latin1', at, space);
-    if (!/^[0-9]+$/.test(digits)) throw new Error('PAX record without a length');
+    if (!/^[0-9]+$/.test(digits)) throw new Refusal('PAX record without a length');
     const end = at + Number(digits);
     if (end > data.length || end < space + 3 || data[end - 1] !== 10)
-      throw new Error('PAX record whose length is wrong');
+      throw new Refusal('PAX record whose length is wrong');
     const equals = data.indexOf(61, space + 1);
-    if (equals <= space + 1 || equals >= end - 1) throw new Error('PAX record without KEY=VALUE');
+    if (equals <= space + 1 || equals >= end - 1) throw new Refusal('PAX record without KEY=VALUE');
     const key = data.toString('latin1', space + 1, equals);
-    if (key.includes('\0')) throw new Error('NUL in the key of a PAX record');
+    if (key.includes('\0')) throw new Refusal('NUL in the key of a PAX record');
     records.push([key, data.toString('latin1', equals + 1, end - 1)]);
     at = end;
   }
@@ -51,7 +52,7 @@ export function parsePaxTime(value: string): TarTime | undefined {
   return { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - down };
 }
 
-/** The xattr that a record describes, if it describes one. Throws an Error with the reason when it is malformed. */
+/** The xattr that a record describes, if it describes one. Throws a Refusal when it is malformed. */
 export function parsePaxXattr(key: string, value: string): { name: string; value: Buffer } | undefined {
   let name: string;
   let bytes: Buffer;
@@ -62,12 +63,12 @@ export function parsePaxXattr(key: string, value: string): { name: string; value
     name = key
       .slice('LIBARCHIVE.xattr.'.length)
       .replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
-    if (!/^[A-Za-z0-9+/]*={0,2}$/.test(value)) throw new Error('xattr value that is not base64');
+    if (!/^[A-Za-z0-9+/]*={0,2}$/.test(value)) throw new Refusal('xattr value that is not base64');
     bytes = Buffer.from(value, 'base64');
   } else return undefined;
   if (name === '' || name.length > 255 || name.includes('\0'))
-    throw new Error('xattr name that is not valid');
+    throw new Refusal('xattr name that is not valid');
   if (bytes.length > XATTR_VALUE_MAX_BYTES)
-    throw new Error(`xattr of ${bytes.length} bytes, more than ${XATTR_VALUE_MAX_BYTES}`);
+    throw new Refusal(`xattr of ${bytes.length} bytes, more than ${XATTR_VALUE_MAX_BYTES}`);
   return { name, value: bytes };
 }

@@ -6,6 +6,7 @@
  * add up to the stored bytes.
  */
 import type { PaxRecords } from './pax.ts';
+import { Refusal } from './refusal.ts';
 import { BLOCK_BYTES, parseNumber } from './tar-header.ts';
 
 /** Offsets and lengths of the data in a file, alternating. */
@@ -35,9 +36,10 @@ export function addGnuExtents(block: Buffer, at: number, kind: 'header' | 'block
 }
 
 function addExtent(map: SparseMap, offset: number | undefined, length: number | undefined): void {
-  if (offset === undefined || length === undefined) throw new Error('sparse map that is not made of numbers');
+  if (offset === undefined || length === undefined)
+    throw new Refusal('sparse map that is not made of numbers');
   if (map.length >= 2 * SPARSE_EXTENTS_MAX)
-    throw new Error(`sparse map of more than ${SPARSE_EXTENTS_MAX} extents`);
+    throw new Refusal(`sparse map of more than ${SPARSE_EXTENTS_MAX} extents`);
   map.push(offset, length);
 }
 
@@ -48,7 +50,7 @@ export interface PaxSparse {
   readonly map: SparseMap | undefined;
 }
 
-/** What PAX records say about sparseness; undefined when they say nothing. Throws an Error with the reason. */
+/** What PAX records say about sparseness; undefined when they say nothing. Throws a Refusal. */
 export function parsePaxSparse(records: PaxRecords): PaxSparse | undefined {
   const last = new Map<string, string>();
   const repeated: SparseMap = [];
@@ -66,17 +68,18 @@ export function parsePaxSparse(records: PaxRecords): PaxSparse | undefined {
   const realSize = decimal(last.get(version === '1.0' ? 'realsize' : 'size') ?? last.get('realsize') ?? '');
   const name = last.get('name');
   if (version === '1.0') return { realSize, name, map: undefined };
-  if (version !== '0.0' && version !== '0.1') throw new Error('sparse format of a version that is not known');
+  if (version !== '0.0' && version !== '0.1')
+    throw new Refusal('sparse format of a version that is not known');
   const text = last.get('map');
   const map = text === undefined ? repeated : text === '' ? [] : text.split(',').map(decimal);
   if (map.length % 2 !== 0 || (last.has('numblocks') && decimal(last.get('numblocks')!) !== map.length / 2))
-    throw new Error('sparse map of another length than announced');
+    throw new Refusal('sparse map of another length than announced');
   return { realSize, name, map };
 }
 
 function decimal(text: string): number {
   const value = /^[0-9]{1,16}$/.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(value)) throw new Error('sparse map that is not made of numbers');
+  if (!Number.isSafeInteger(value)) throw new Refusal('sparse map that is not made of numbers');
   return value;
 }
 
@@ -96,14 +99,14 @@ export function createSparseMapReader(): SparseMapReader {
         const byte = block[i]!;
         if (byte !== 10) {
           digits += String.fromCharCode(byte);
-          if (digits.length > 16) throw new Error('sparse map that is not made of numbers');
+          if (digits.length > 16) throw new Refusal('sparse map that is not made of numbers');
           continue;
         }
         const value = decimal(digits);
         digits = '';
         if (wanted < 0) {
           if (value > SPARSE_EXTENTS_MAX)
-            throw new Error(`sparse map of more than ${SPARSE_EXTENTS_MAX} extents`);
+            throw new Refusal(`sparse map of more than ${SPARSE_EXTENTS_MAX} extents`);
           wanted = 2 * value;
         } else map.push(value);
         if (map.length === wanted) return map;
@@ -113,7 +116,7 @@ export function createSparseMapReader(): SparseMapReader {
   };
 }
 
-/** Throws an Error with the reason unless the map keeps the invariant above. */
+/** Throws a Refusal unless the map keeps the invariant above. */
 export function checkSparseMap(map: SparseMap, realSize: number, storedBytes: number): void {
   let end = 0;
   let sum = 0;
@@ -121,9 +124,9 @@ export function checkSparseMap(map: SparseMap, realSize: number, storedBytes: nu
     const offset = map[i]!;
     const length = map[i + 1]!;
     if (!(offset >= end && length >= 0 && offset + length <= realSize))
-      throw new Error('sparse map whose extents overlap or leave the file');
+      throw new Refusal('sparse map whose extents overlap or leave the file');
     end = offset + length;
     sum += length;
   }
-  if (sum !== storedBytes) throw new Error(`sparse map of ${sum} bytes for ${storedBytes} bytes of data`);
+  if (sum !== storedBytes) throw new Refusal(`sparse map of ${sum} bytes for ${storedBytes} bytes of data`);
 }

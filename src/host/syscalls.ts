@@ -16,6 +16,7 @@ export const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECT
   constants;
 export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
+export const O_NOATIME = 0o1000000;
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_REMOVEDIR = 0x200;
@@ -26,6 +27,7 @@ export const RESOLVE_NO_SYMLINKS = 0x04;
 export const RESOLVE_BENEATH = 0x08;
 export const RESOLVE_IN_ROOT = 0x10;
 export const RENAME_NOREPLACE = 1;
+export const RENAME_EXCHANGE = 2;
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
@@ -85,6 +87,7 @@ function bind() {
     setxattr: call('setxattr', 'int', 'void *', 'void *', 'void *', 'uint64_t', 'int'),
     getxattr: call('getxattr', 'int64_t', 'void *', 'void *', 'void *', 'uint64_t'),
     listxattr: call('listxattr', 'int64_t', 'void *', 'void *', 'uint64_t'),
+    flistxattr: call('flistxattr', 'int64_t', 'int', 'void *', 'uint64_t'),
     removexattr: call('removexattr', 'int', 'void *', 'void *'),
     flock: call('flock', 'int', 'int', 'int'),
     syncfs: call('syncfs', 'int', 'int'),
@@ -215,6 +218,8 @@ export interface FileStat {
   readonly uid: number;
   readonly gid: number;
   readonly size: number;
+  /** On the disk, in units of 512 bytes. */
+  readonly blocks: number;
   readonly links: number;
   readonly ino: bigint;
   readonly deviceMajor: number;
@@ -234,6 +239,7 @@ export function statAt(directory: number, name: string): FileStat | number {
     mode: statBuffer.readUInt16LE(28),
     ino: statBuffer.readBigUInt64LE(32),
     size: Number(statBuffer.readBigUInt64LE(40)),
+    blocks: Number(statBuffer.readBigUInt64LE(48)),
     mtime: { seconds: Number(statBuffer.readBigInt64LE(112)), nanoseconds: statBuffer.readUInt32LE(120) },
     deviceMajor: statBuffer.readUInt32LE(128),
     deviceMinor: statBuffer.readUInt32LE(132),
@@ -310,7 +316,15 @@ export function getxattr(fd: number, attribute: string): Buffer | number {
 
 /** Names of the xattrs of the file behind any descriptor. */
 export function listxattr(fd: number): string[] | number {
-  const size = result(libc().listxattr(put(nameA, procPath(fd)), nameC, NAME_BYTES));
+  return xattrNames(result(libc().listxattr(put(nameA, procPath(fd)), nameC, NAME_BYTES)));
+}
+
+/** The same, faster, of a descriptor that is open for reading. */
+export function flistxattr(fd: number): string[] | number {
+  return xattrNames(result(libc().flistxattr(fd, nameC, NAME_BYTES)));
+}
+
+function xattrNames(size: number): string[] | number {
   return size < 0 ? size : nameC.toString('latin1', 0, size).split('\0').slice(0, -1);
 }
 

@@ -52,11 +52,13 @@ export async function applyLayer(
       `${what}: media type ${quote(descriptor.mediaType)} is not that of a layer`,
     );
   const blobHash = createHash(digestAlgorithm(descriptor.digest));
-  const diffHash = createHash(digestAlgorithm(diffID));
+  // Of data that is not compressed the digest is the diffID.
+  const same = compression === 'none' && digestAlgorithm(diffID) === digestAlgorithm(descriptor.digest);
+  const diffHash = same ? undefined : createHash(digestAlgorithm(diffID));
   const writer = createTreeWriter(treeDir, options);
   const parser = createTarParser(writer);
   const decompressor = createDecompressor(compression, (bytes) => {
-    diffHash.update(bytes);
+    diffHash?.update(bytes);
     parser.push(bytes);
   });
   let failure: OciError | undefined;
@@ -81,11 +83,12 @@ export async function applyLayer(
       await attempt(() => decompressor.write(chunk));
     }
     if (bytes < descriptor.size) throw sizeMismatch(what, String(bytes), descriptor.size);
-    verify(blobHash.digest('hex'), descriptor.digest, what);
+    const blobHex = blobHash.digest('hex');
+    verify(blobHex, descriptor.digest, what);
     const unsettled = await attempt(async () => {
       await decompressor.end();
       parser.end();
-      verify(diffHash.digest('hex'), diffID, 'diffID');
+      verify(diffHash?.digest('hex') ?? blobHex, diffID, 'diffID');
       return writer.finish();
     });
     if (unsettled === undefined) throw failure;

@@ -280,6 +280,7 @@ const emptyStack: FileStat = {
   uid: 0,
   gid: 0,
   size: 0,
+  blocks: 0,
   links: 2,
   ino: 0n,
   deviceMajor: 0,

@@ -74,7 +74,7 @@ export interface UpperTree {
   isOpaque(path: Names): boolean;
   setOpaque(path: Names): void;
   makeWhiteout(path: Names): void;
-  /** Not for directories. */
+  /** Not for directories. Nothing happens when it is not there. */
   remove(path: Names): void;
   /** Whatever is there, if anything. */
   removeAll(path: Names): void;
@@ -136,7 +136,10 @@ export function openUpperTree(treeDir: string, idBase: number): UpperTree {
   }
 
   function remove(path: Names): void {
-    change(path, (fd, name) => check(unlinkat(fd, name), 'unlink', shown(path)));
+    change(path, (fd, name) => {
+      const status = unlinkat(fd, name);
+      if (status !== -errno.ENOENT) check(status, 'unlink', shown(path));
+    });
   }
 
   function removeWhiteout(path: Names): boolean {

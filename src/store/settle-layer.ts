@@ -25,7 +25,8 @@ import {
   shown,
   type UpperTree,
 } from './settle-layer-upper.ts';
-import { HARD_LINK_PASSES_MAX, TEMPORARY_NAME, type Unsettled } from './tree-writer.ts';
+import type { Unsettled } from './tree-writer.ts';
+import { HARD_LINK_PASSES_MAX, TEMPORARY_NAME } from './tree-writer-links.ts';
 
 /** A directory of the layer with something left to do in it or below. */
 interface Task {
@@ -125,9 +126,15 @@ function workOff(settling: Settling, task: Task, path: Names, below: StackNode |
     }
     const [name] = task.whiteouts;
     if (name === undefined) return;
-    if (beneath(name) === undefined) upper.remove([...path, name]);
+    // A directory that content was moved to may have taken its place.
+    if (isWhiteoutAt(upper, [...path, name]) && beneath(name) === undefined) upper.remove([...path, name]);
     task.whiteouts.delete(name);
   }
+}
+
+function isWhiteoutAt(upper: UpperTree, path: Names): boolean {
+  const stat = upper.stat(path);
+  return stat !== undefined && isWhiteout(stat);
 }
 
 function workOffChild(settling: Settling, task: Task, path: Names, below: StackNode | undefined): void {
@@ -156,22 +163,41 @@ function moveThroughLink(settling: Settling, task: Task, path: Names): void {
   const way = merged.walk(path, true);
   const nothingThere =
     way.problem !== undefined || way.missing.length > 0 || kindOf(way.node.stat.mode) !== 'directory';
-  if (nothingThere && onlyHides(settling, aside, task)) {
+  if (nothingThere && onlyHides(settling, aside, path)) {
     upper.removeAll(aside);
     return;
   }
   const to = ensureDirectory(settling, way, path);
-  mergeDirectory(settling, aside, to, task, taskAt(rootTask, to));
+  mergeDirectory(settling, { path: aside, origin: path, task }, { path: to, task: taskAt(rootTask, to) });
   upper.removeAll(aside);
 }
 
-/** True for a directory that is there only for the whiteouts in it. */
-function onlyHides(settling: Settling, path: Names, task: Task): boolean {
-  return settling.upper.list(path).every((name) => {
-    if (task.whiteouts.has(name)) return true;
-    const child = task.children.get(name);
-    return child?.implied === true && onlyHides(settling, [...path, name], child);
+/** True for a directory that is there only for the whiteouts in it. `origin` is its path in the archive. */
+function onlyHides(settling: Settling, path: Names, origin: Names): boolean {
+  const { upper, implied } = settling;
+  if (!implied.has(origin.join('/'))) return false;
+  return upper.list(path).every((name) => {
+    const stat = upper.stat([...path, name])!;
+    if (kindOf(stat.mode) !== 'directory') return isWhiteout(stat);
+    return onlyHides(settling, [...path, name], [...origin, name]);
   });
+}
+
+/** The whiteouts in it have nothing left to hide then, and overlayfs would show them. */
+function makeOpaque(settling: Settling, path: Names): void {
+  const { upper } = settling;
+  upper.setOpaque(path);
+  dropWhiteouts(upper, path);
+  if (path.length === 0) hideRoot(settling);
+}
+
+function dropWhiteouts(upper: UpperTree, path: Names): void {
+  for (const name of upper.list(path)) {
+    const below = [...path, name];
+    const stat = upper.stat(below)!;
+    if (isWhiteout(stat)) upper.remove(below);
+    else if (kindOf(stat.mode) === 'directory') dropWhiteouts(upper, below);
+  }
 }
 
 /** Makes the directory where a way of the merged tree leads exist in this layer; returns its real path. */
@@ -195,42 +221,58 @@ function ensureDirectory(settling: Settling, way: StackWay, path: Names): Names 
   return to;
 }
 
+interface Moving {
+  readonly path: Names;
+  /** Its path in the archive. */
+  readonly origin: Names;
+  readonly task: Task;
+}
+
 /** Moves what is in one directory of the layer into another one. Where both have a name, the one there stays. */
-function mergeDirectory(settling: Settling, from: Names, to: Names, fromTask: Task, toTask: Task): void {
-  const { upper } = settling;
-  if (upper.isOpaque(from)) upper.setOpaque(to);
-  for (const name of upper.list(from)) {
-    const source = [...from, name];
-    const target = [...to, name];
-    const whiteout = fromTask.whiteouts.has(name);
-    const child = fromTask.children.get(name);
-    const there = upper.stat(target);
-    const isDirectory = (stat: { mode: number }) => kindOf(stat.mode) === 'directory';
+function mergeDirectory(settling: Settling, from: Moving, to: { path: Names; task: Task }): void {
+  const { upper, implied } = settling;
+  if (upper.isOpaque(from.path)) makeOpaque(settling, to.path);
+  for (const name of upper.list(from.path)) {
+    const source = [...from.path, name];
+    const origin = [...from.origin, name];
+    const target = [...to.path, name];
+    const child = from.task.children.get(name);
     const moving = upper.stat(source)!;
-    if (there === undefined || (isWhiteout(there) && !whiteout)) {
-      if (there !== undefined) {
-        upper.remove(target);
-        toTask.whiteouts.delete(name);
-      }
+    const there = upper.stat(target);
+    const take = () => {
+      to.task.whiteouts.delete(name);
+      to.task.children.delete(name);
+      upper.removeAll(target);
       upper.move(source, target);
-      if (there !== undefined && isDirectory(moving)) upper.setOpaque(target);
-      if (whiteout) toTask.whiteouts.add(name);
-      if (child !== undefined) toTask.children.set(name, child);
-    } else if (isDirectory(there) && whiteout) {
-      upper.setOpaque(target);
+      if (from.task.whiteouts.has(name)) to.task.whiteouts.add(name);
+      if (child !== undefined) to.task.children.set(name, child);
+    };
+    if (there === undefined) take();
+    else if (isWhiteout(there)) {
+      if (isWhiteout(moving) || (isDirectory(moving) && onlyHides(settling, source, origin))) continue;
+      take();
+      if (isDirectory(moving)) makeOpaque(settling, target);
+    } else if (isDirectory(there) && !isDirectory(moving)) {
+      if (onlyHides(settling, target, target)) take();
+      else if (isWhiteout(moving)) makeOpaque(settling, target);
     } else if (isDirectory(there) && isDirectory(moving)) {
-      const targetTask = taskAt(toTask, [name]);
-      if (settling.implied.has(target.join('/')) && child?.implied !== true) {
+      const task = taskAt(to.task, [name]);
+      if (implied.has(target.join('/')) && !implied.has(origin.join('/'))) {
         upper.copyAttributes(upper.source(source), target);
-        targetTask.implied = false;
+        task.implied = false;
       }
-      mergeDirectory(settling, source, target, child ?? newTask(), targetTask);
+      mergeDirectory(settling, { path: source, origin, task: child ?? newTask() }, { path: target, task });
     }
   }
 }
 
+function isDirectory(stat: { mode: number }): boolean {
+  return kindOf(stat.mode) === 'directory';
+}
+
 /** The mark on a root means nothing to overlayfs: each name below is hidden by itself. */
-function hideRoot({ lower, upper }: Settling): void {
+function hideRoot(settling: Settling): void {
+  const { lower, upper } = settling;
   for (const tree of lower.root.trees) {
     const fd = lower.open(tree, [], O_RDONLY | O_DIRECTORY);
     let names: string[];
@@ -259,7 +301,7 @@ function settleLinks(settling: Settling, links: Unsettled['links']): void {
     if (first !== undefined && (missing.length === waiting.length || pass === HARD_LINK_PASSES_MAX))
       throw refusal(
         split(first.path),
-        `a hard link to ${showBytes(first.target)}, which is not in the image`,
+        `a hard link to ${showBytes(first.target)}, which is no file of the image`,
       );
     waiting = missing;
   }

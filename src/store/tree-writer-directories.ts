@@ -6,6 +6,7 @@
  * What is known here is all there is: nobody else writes to the tree.
  */
 import { showBytes, toByteString } from '../archive/byte-string.ts';
+import { Refusal } from '../archive/refusal.ts';
 import {
   AT_FDCWD,
   check,
@@ -21,7 +22,7 @@ import {
   RESOLVE_NO_SYMLINKS,
   readlinkat,
 } from '../host/syscalls.ts';
-import { OciError, quote } from '../oci/errors.ts';
+import { quote } from '../oci/errors.ts';
 import { NAME_MAX_BYTES, PATH_MAX_BYTES } from '../oci/limits.ts';
 
 export interface Directory {
@@ -34,6 +35,8 @@ export interface Directory {
   whiteouts: Set<string> | undefined;
   /** No entry describes it: it only leads to other entries. */
   implied: boolean;
+  /** Something else than whiteouts is in it or below, or it has an entry itself. */
+  filled: boolean;
   /** Hides what the layers below have there. */
   opaque: boolean;
   removed: boolean;
@@ -55,7 +58,7 @@ export interface Directories {
   add(parent: Directory, name: string): Directory;
   /** The directory and all below it are gone. */
   forget(directory: Directory): void;
-  /** Follows symlinks on the way and at its end. Throws an Error with the reason when the way meets another file. */
+  /** Follows symlinks on the way and at its end. Throws a Refusal when the way meets another file. */
   walk(names: readonly string[]): Way;
   close(): void;
 }
@@ -64,11 +67,11 @@ const FDS_MAX = 64;
 /** As the kernel. */
 export const SYMLINKS_MAX = 40;
 
-/** The names of a path, without '' and '.'. Throws an Error with the reason for '..' or a name that is too long. */
+/** The names of a path, without '' and '.'. Throws a Refusal for '..' or a name that is too long. */
 export function splitPath(path: string): string[] {
   const names = path.split('/').filter((name) => name !== '' && name !== '.');
   for (const name of names) {
-    if (name === '..') throw new Error("'..' in its path");
+    if (name === '..') throw new Refusal("'..' in its path");
     checkName(name);
   }
   return names;
@@ -76,13 +79,18 @@ export function splitPath(path: string): string[] {
 
 function checkName(name: string): void {
   if (name.length > NAME_MAX_BYTES)
-    throw new Error(`a name of ${name.length} bytes, more than ${NAME_MAX_BYTES}, in its path`);
+    throw new Refusal(`a name of ${name.length} bytes, more than ${NAME_MAX_BYTES}, in its path`);
 }
 
 export function pathOf(directory: Directory): string {
   const names: string[] = [];
   for (let at = directory; at.parent !== undefined; at = at.parent) names.push(at.name);
   return names.reverse().join('/');
+}
+
+/** The path of a name in a directory. */
+export function joinPath(parent: Directory, name: string): string {
+  return parent.parent === undefined ? name : `${pathOf(parent)}/${name}`;
 }
 
 function node(name: string, parent: Directory | undefined): Directory {
@@ -93,6 +101,7 @@ function node(name: string, parent: Directory | undefined): Directory {
     children: undefined,
     whiteouts: undefined,
     implied: true,
+    filled: false,
     opaque: false,
     removed: false,
     mtime: undefined,
@@ -157,7 +166,7 @@ export function openDirectories(treeDir: string): Directories {
     add(parent, name) {
       const directory = node(name, parent);
       if (directory.pathBytes > PATH_MAX_BYTES)
-        throw new Error(`leads to a path of more than ${PATH_MAX_BYTES} bytes`);
+        throw new Refusal(`leads to a path of more than ${PATH_MAX_BYTES} bytes`);
       parent.children ??= new Map();
       parent.children.set(name, directory);
       return directory;
@@ -186,14 +195,14 @@ export function openDirectories(treeDir: string): Directories {
         if (target === -errno.ENOENT) {
           missing.push(name);
         } else if (typeof target === 'string') {
-          if (++links > SYMLINKS_MAX) throw new Error('its path has too many levels of symlinks');
+          if (++links > SYMLINKS_MAX) throw new Refusal('its path has too many levels of symlinks');
           if (target.startsWith('/')) {
             directory = root;
             missing = [];
           }
           ahead.push(...target.split('/').reverse());
         } else if (target === -errno.EINVAL) {
-          throw new Error(`${showBytes(name)} on its path is not a directory`);
+          throw new Refusal(`${showBytes(name)} on its path is not a directory`);
         } else check(target, 'readlink', showBytes(name));
       }
       return { directory, missing };
@@ -204,14 +213,4 @@ export function openDirectories(treeDir: string): Directories {
       close(rootFd);
     },
   };
-}
-
-/** Throws BAD_ARCHIVE for the entry with the reason that `read` throws as a plain Error; other errors pass. */
-export function refusing<T>(path: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof OciError || !(error instanceof Error) || 'code' in error) throw error;
-    throw new OciError('BAD_ARCHIVE', `entry ${showBytes(path)}: ${error.message}`);
-  }
 }

@@ -9,6 +9,7 @@
  *   user.*, trusted.*                   stored as they are
  *   all other security.* and system.*   left out: labels, signatures and ACLs of the host the layer was made on
  */
+import { Refusal } from '../archive/refusal.ts';
 import { CONTAINER_ID_MAX } from '../oci/limits.ts';
 
 export const OPAQUE_XATTR = 'user.overlay.opaque';
@@ -19,9 +20,9 @@ export function isOverlayXattr(name: string): boolean {
   return OVERLAY_XATTR.test(name);
 }
 
-/** The value to store, or undefined to leave the xattr out. Throws an Error with the reason for a refusal. */
+/** The value to store, or undefined to leave the xattr out. Throws a Refusal. */
 export function storedXattr(name: string, value: Buffer, idBase: number): Buffer | undefined {
-  if (isOverlayXattr(name)) throw new Error(`xattr ${name}, which belongs to overlayfs`);
+  if (isOverlayXattr(name)) throw new Refusal(`xattr ${name}, which belongs to overlayfs`);
   if (name === 'security.capability') return storedCapability(value, idBase);
   if (name === 'system.posix_acl_access' || name === DEFAULT_ACL_XATTR) return storedAcl(value, idBase);
   return name.startsWith('user.') || name.startsWith('trusted.') ? value : undefined;
@@ -45,9 +46,9 @@ function storedCapability(value: Buffer, idBase: number): Buffer {
   if (version === CAPABILITY_V3 && value.length === CAPABILITY_V3_BYTES)
     root = value.readUInt32LE(CAPABILITY_V2_BYTES);
   else if (version !== CAPABILITY_V2 || value.length !== CAPABILITY_V2_BYTES)
-    throw new Error('file capabilities of an unknown version');
+    throw new Refusal('file capabilities of an unknown version');
   if (root > CONTAINER_ID_MAX)
-    throw new Error(`file capabilities of root id ${root}, not in the range 0 to ${CONTAINER_ID_MAX}`);
+    throw new Refusal(`file capabilities of root id ${root}, not in the range 0 to ${CONTAINER_ID_MAX}`);
   if (root + idBase === 0) return withVersion(value.subarray(0, CAPABILITY_V2_BYTES), CAPABILITY_V2);
   const stored = Buffer.alloc(CAPABILITY_V3_BYTES);
   value.copy(stored, 0, 0, CAPABILITY_V2_BYTES);
@@ -68,14 +69,14 @@ const ACL_GROUP = 8;
 
 function storedAcl(value: Buffer, idBase: number): Buffer {
   if (value.length < 4 || value.readUInt32LE(0) !== ACL_VERSION || (value.length - 4) % ACL_ENTRY_BYTES !== 0)
-    throw new Error('an ACL that is not valid');
+    throw new Refusal('an ACL that is not valid');
   const stored = Buffer.from(value);
   for (let at = 4; at < stored.length; at += ACL_ENTRY_BYTES) {
     const tag = stored.readUInt16LE(at);
     if (tag !== ACL_USER && tag !== ACL_GROUP) continue;
     const id = stored.readUInt32LE(at + 4);
     if (id > CONTAINER_ID_MAX)
-      throw new Error(`an ACL with id ${id}, not in the range 0 to ${CONTAINER_ID_MAX}`);
+      throw new Refusal(`an ACL with id ${id}, not in the range 0 to ${CONTAINER_ID_MAX}`);
     stored.writeUInt32LE(id + idBase, at + 4);
   }
   return stored;

@@ -14,7 +14,9 @@
  * - `.wh..wh.*` but the opaque mark is the business of aufs, and left out. Below a whiteout nothing can be.
  */
 import { showBytes } from '../archive/byte-string.ts';
-import type { TarEntry, TarHandler } from '../archive/tar-parser.ts';
+import { atEntry, Refusal, refusing } from '../archive/refusal.ts';
+import type { TarEntry } from '../archive/tar-entry.ts';
+import type { TarHandler } from '../archive/tar-parser.ts';
 import {
   check,
   close,
@@ -27,7 +29,6 @@ import {
   fsetxattr,
   ftruncate,
   futimens,
-  linkat,
   listxattr,
   mkdirat,
   mknodat,
@@ -38,18 +39,17 @@ import {
   openat,
   pwriteAll,
   removexattr,
-  renameat2,
   S_IFBLK,
   S_IFCHR,
   S_IFIFO,
   setxattrat,
-  statAt,
   symlinkat,
   unlinkat,
   utimensat,
 } from '../host/syscalls.ts';
 import { removeTreeAt } from './remove-tree.ts';
-import { type Directory, openDirectories, pathOf, refusing, splitPath } from './tree-writer-directories.ts';
+import { type Directory, joinPath, openDirectories, pathOf, splitPath } from './tree-writer-directories.ts';
+import { createHardLinks, type WaitingLink } from './tree-writer-links.ts';
 import { DEFAULT_ACL_XATTR, OPAQUE_XATTR, storedXattr } from './tree-writer-xattrs.ts';
 
 /** What a layer leaves open until the layers below it are there. Paths are byte strings relative to the tree. */
@@ -59,7 +59,7 @@ export interface Unsettled {
   /** All whiteouts, in no order. */
   readonly whiteouts: readonly string[];
   /** Hard links whose target is not in the layer. */
-  readonly links: readonly { readonly path: string; readonly target: string }[];
+  readonly links: readonly WaitingLink[];
   /** Nothing of the layers below is to be seen. overlayfs does not look for the opaque mark on a root. */
   readonly rootOpaque: boolean;
 }
@@ -76,23 +76,11 @@ export interface TreeWriter extends TarHandler {
 
 /** Each entry may cost a node in memory and an inode on the disk. The largest layers in use stay below a tenth. */
 const ENTRIES_MAX = 4_000_000;
-/** A link may wait for a link. Each pass is linear; longer chains in the wrong order are refused. */
-export const HARD_LINK_PASSES_MAX = 40;
-
 const WHITEOUT = '.wh.';
 const WHITEOUT_META = '.wh..wh.';
 const WHITEOUT_OPAQUE = '.wh..wh..opq';
-/** No entry can have this name: it begins as those of aufs do. */
-export const TEMPORARY_NAME = '.wh..wh.ocictl';
-
 /** Modification time of what no entry describes: the same in every run. */
 export const EPOCH: FileTime = { seconds: 0, nanoseconds: 0 };
-
-interface WaitingLink {
-  readonly directory: Directory;
-  readonly name: string;
-  readonly target: string;
-}
 
 /** `treeDir` is an existing empty directory. With `bottom`, nothing lies below, and nothing stays unsettled. */
 export function createTreeWriter(treeDir: string, options: { idBase: number; bottom: boolean }): TreeWriter {
@@ -108,8 +96,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
 
   /** The file being written. */
   let file: { fd: number; entry: TarEntry } | undefined;
-  /** Hard links to what has not come yet, by path. */
-  const waiting = new Map<string, WaitingLink>();
+  const links = createHardLinks(directories, vacate);
 
   setAttributes(root, 0o755, 0, 0, undefined);
 
@@ -141,7 +128,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
       vacate(parent, name);
       check(mkdirat(fd, name, 0o700), 'mkdir', showBytes(name));
     } else check(status, 'mkdir', showBytes(name));
-    forgetWaiting(parent, name);
+    links.forget(parent, name);
     const directory = directories.add(parent, name);
     directory.opaque = replaces;
     directory.implied = !replaces;
@@ -188,16 +175,12 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
       vacate(parent, name);
       status = make(fdOf(parent));
     }
-    forgetWaiting(parent, name);
-    return checkLazily(status, syscall, () => showBytes(join(parent, name)));
-  }
-
-  function forgetWaiting(parent: Directory, name: string): void {
-    if (waiting.size > 0) waiting.delete(join(parent, name));
+    links.forget(parent, name);
+    return checkLazily(status, syscall, () => showBytes(joinPath(parent, name)));
   }
 
   function entry(entry: TarEntry): void {
-    if (++entries > ENTRIES_MAX) throw new Error(`the layer has more than ${ENTRIES_MAX} entries`);
+    if (++entries > ENTRIES_MAX) throw new Refusal(`the layer has more than ${ENTRIES_MAX} entries`);
     const names = splitPath(entry.path);
     const last = names.at(-1);
     const meta = names.findIndex((name) => name.startsWith(WHITEOUT));
@@ -205,15 +188,20 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     else if (meta >= 0) whiteoutEntry(names, meta, entry.path);
     else {
       const parent = ensureParent(names, entry.path);
+      fill(parent);
       if (entry.type === 'directory') directoryEntry(parent, last, entry);
       else if (entry.type === 'file') fileEntry(parent, last, entry);
-      else if (entry.type === 'hardLink') hardLinkEntry(parent, last, entry);
+      else if (entry.type === 'hardLink') links.add(parent, last, entry.linkPath);
       else specialEntry(parent, last, entry);
     }
   }
 
+  function fill(directory: Directory): void {
+    for (let at: Directory | undefined = directory; at?.filled === false; at = at.parent) at.filled = true;
+  }
+
   function rootEntry(entry: TarEntry): void {
-    if (entry.type !== 'directory') throw new Error(`the root of a layer cannot be a ${entry.type}`);
+    if (entry.type !== 'directory') throw new Refusal(`the root of a layer cannot be a ${entry.type}`);
     describeDirectory(root, entry);
   }
 
@@ -227,6 +215,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     setAttributes(directory, entry.mode, entry.uid, entry.gid, entry.xattrs);
     directory.mtime = entry.mtime;
     directory.implied = false;
+    fill(directory);
   }
 
   /** An entry for the same directory came before. */
@@ -257,7 +246,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     checkLazily(fchown(fd, idBase + entry.uid, idBase + entry.gid), 'chown', shown);
     checkLazily(fchmod(fd, entry.mode), 'chmod', shown);
     for (const [name, value] of entry.xattrs ?? []) {
-      const stored = refusing(entry.path, () => storedXattr(name, value, idBase));
+      const stored = storedXattr(name, value, idBase);
       if (stored !== undefined)
         checkLazily(fsetxattr(fd, name, stored), `setxattr ${showBytes(name)}`, shown);
     }
@@ -273,11 +262,11 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
   function specialEntry(parent: Directory, name: string, entry: TarEntry): void {
     const { type, deviceMajor, deviceMinor } = entry;
     if (type === 'symlink') {
-      if (entry.linkPath === '') throw new Error('a symlink without a target');
+      if (entry.linkPath === '') throw new Refusal('a symlink without a target');
       place(parent, name, 'symlink', (fd) => symlinkat(entry.linkPath, fd, name));
     } else {
       if (type === 'characterDevice' && deviceMajor === 0 && deviceMinor === 0)
-        throw new Error('a character device 0:0, which is a whiteout to overlayfs');
+        throw new Refusal('a character device 0:0, which is a whiteout to overlayfs');
       const kind = type === 'characterDevice' ? S_IFCHR : type === 'blockDevice' ? S_IFBLK : S_IFIFO;
       place(parent, name, 'mknod', (fd) => mknodat(fd, name, kind | 0o600, deviceMajor, deviceMinor));
     }
@@ -294,56 +283,33 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     checkLazily(utimensat(fd, name, entry.mtime), 'utimens', shown);
   }
 
-  function hardLinkEntry(parent: Directory, name: string, entry: TarEntry): void {
-    const link = { directory: parent, name, target: entry.linkPath };
-    if (splitPath(entry.linkPath).length === 0) throw new Error('a hard link to a directory');
-    if (!makeLink(link)) waiting.set(join(parent, name), link);
-  }
-
-  /** False when the target is not (yet) in the layer. */
-  function makeLink({ directory, name, target }: WaitingLink): boolean {
-    const names = splitPath(target);
-    const targetName = names.pop()!;
-    const way = directories.walk(names);
-    if (way.missing.length > 0 || way.directory.whiteouts?.has(targetName)) return false;
-    if (way.directory.children?.has(targetName))
-      throw new Error(`a hard link to ${showBytes(target)}, a directory`);
-    const from = fdOf(way.directory);
-    const to = fdOf(directory);
-    const status = linkat(from, targetName, to, name);
-    if (status === -errno.ENOENT) return false;
-    if (status === -errno.EEXIST) {
-      if (way.directory === directory && targetName === name) return true;
-      if (typeof statAt(from, targetName) === 'number') return false;
-      // The target may lie in a tree that gives way to the link: hold it under another name meanwhile.
-      check(linkat(from, targetName, to, TEMPORARY_NAME), 'link', showBytes(name));
-      vacate(directory, name);
-      check(renameat2(fdOf(directory), TEMPORARY_NAME, fdOf(directory), name), 'rename', showBytes(name));
-    } else check(status, 'link', showBytes(name));
-    forgetWaiting(directory, name);
-    return true;
-  }
-
   function whiteoutEntry(names: readonly string[], meta: number, path: string): void {
     const isLast = meta === names.length - 1;
     const name = names[meta]!;
     if (name.startsWith(WHITEOUT_META) && !(isLast && name === WHITEOUT_OPAQUE)) return;
-    if (!isLast) throw new Error(`lies below the whiteout ${showBytes(name)}`);
+    if (!isLast) throw new Refusal(`lies below the whiteout ${showBytes(name)}`);
     const hidden = name === WHITEOUT_OPAQUE ? undefined : name.slice(WHITEOUT.length);
-    if (hidden === '' || hidden === '.' || hidden === '..') throw new Error('a whiteout without a name');
-    if (bottom) return;
+    if (hidden === '' || hidden === '.' || hidden === '..') throw new Refusal('a whiteout without a name');
+    if (bottom || isHidden(names)) return;
     const parent = ensureParent(names, path);
     if (hidden === undefined) parent.opaque = true;
     else hide(parent, hidden);
   }
 
+  /** True when the way to the whiteout leads through another one: there is nothing left to hide. */
+  function isHidden(names: readonly string[]): boolean {
+    const { directory, missing } = directories.walk(names.slice(0, -1));
+    return missing.length > 0 && directory.whiteouts?.has(missing[0]!) === true;
+  }
+
   function hide(parent: Directory, name: string): void {
     const directory = parent.children?.get(name);
-    if (directory !== undefined) {
+    if (directory?.filled === true) {
       directory.opaque = true;
       directory.implied = false;
       return;
     }
+    if (directory !== undefined) vacate(parent, name); // it was there for whiteouts alone
     const status = mknodat(fdOf(parent), name, S_IFCHR);
     if (status === -errno.EEXIST) return; // an entry of the layer, or the same whiteout
     check(status, 'mknod', showBytes(name));
@@ -352,24 +318,16 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     parent.whiteouts.add(name);
   }
 
-  function linkWaiting(): void {
-    for (let pass = 0, progress = true; progress && pass < HARD_LINK_PASSES_MAX; pass++) {
-      progress = false;
-      for (const [path, link] of waiting) {
-        if (!link.directory.removed && !refusing(path, () => makeLink(link))) continue;
-        waiting.delete(path);
-        progress = true;
-      }
-    }
-    for (const [path, { target }] of waiting)
-      if (bottom)
-        refusing(path, () => {
-          throw new Error(`a hard link to ${showBytes(target)}, which is not in the image`);
-        });
-  }
-
   function finish(): Unsettled {
-    linkWaiting();
+    const unlinked = links.finish();
+    const [lost] = unlinked;
+    if (bottom && lost !== undefined)
+      refusing(
+        () => atEntry(lost.path),
+        () => {
+          throw new Refusal(`a hard link to ${showBytes(lost.target)}, which is no file of the image`);
+        },
+      );
     const implied: string[] = [];
     const whiteouts: string[] = [];
     const ahead: { directory: Directory; path: string; hidden: boolean }[] = [
@@ -385,17 +343,18 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
         if (alone) check(unlinkat(fd, name), 'unlink', showBytes(name));
         else whiteouts.push(below + name);
       }
+      for (const child of directory.children?.values() ?? []) {
+        if (alone && !child.filled) removeTreeAt(fd, child.name);
+        else ahead.push({ directory: child, path: below + child.name, hidden: alone });
+      }
       if (directory.implied && !hidden) implied.push(path);
       if (directory.opaque && !hidden && directory !== root)
         check(fsetxattr(fd, OPAQUE_XATTR, OPAQUE_YES), 'setxattr', showBytes(path));
       if (directory.defaultAcl !== undefined)
         check(fsetxattr(fd, DEFAULT_ACL_XATTR, directory.defaultAcl), 'setxattr', showBytes(path));
       check(futimens(fd, directory.mtime ?? EPOCH), 'utimens', showBytes(path));
-      for (const child of directory.children?.values() ?? [])
-        ahead.push({ directory: child, path: below + child.name, hidden: alone });
     }
-    const links = [...waiting].map(([path, { target }]) => ({ path, target }));
-    return { implied, whiteouts, links, rootOpaque: root.opaque };
+    return { implied, whiteouts, links: unlinked, rootOpaque: root.opaque };
   }
 
   return {
@@ -405,9 +364,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     get sizeBytes() {
       return sizeBytes;
     },
-    entry(next) {
-      refusing(next.path, () => entry(next));
-    },
+    entry,
     data,
     end,
     finish,
@@ -419,11 +376,6 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
 }
 
 const OPAQUE_YES = Buffer.from('y');
-
-function join(parent: Directory, name: string): string {
-  const path = pathOf(parent);
-  return path === '' ? name : `${path}/${name}`;
-}
 
 /** check() for hot paths: the name is made only for an error. */
 function checkLazily(value: number, syscall: string, what: () => string): number {

@@ -13,11 +13,18 @@ const PACKAGES: Record<string, string> = {
   '/usr/bin/scdoc': 'scdoc',
   '/usr/bin/unshare': 'util-linux',
   '/usr/bin/mount': 'mount',
+  // oracles and tools of the unit tests
+  '/usr/bin/umoci': 'umoci',
+  '/usr/bin/python3': 'python3',
+  '/usr/bin/getfattr': 'attr',
+  '/usr/bin/openssl': 'openssl',
 };
 
 export async function ensureHostPackages(): Promise<void> {
   if (process.getuid?.() !== 0)
-    throw new TaskFailed('the test machine needs root: it makes mounts, namespaces and a cgroup');
+    throw new TaskFailed(
+      'the tests and the test machine need root: for mounts, owners, namespaces and a cgroup',
+    );
   const missing = Object.keys(PACKAGES)
     .filter((file) => !existsSync(file))
     .map((file) => PACKAGES[file]!);
@@ -28,8 +35,6 @@ export async function ensureHostPackages(): Promise<void> {
     await command(['apt-get', 'install', '-qy', '--no-install-recommends', ...missing], { env, quiet: true });
   });
 }
-
-const DEFAULT_MIRROR = 'http://deb.debian.org/debian';
 
 /**
  * The archive this machine's own apt uses, as apt itself understands its sources (deb822 or one-line): the first
@@ -46,7 +51,7 @@ export function debianMirror(): string {
     const [suite, component, uri] = line.split(' ');
     if (suite === release && component === 'main' && uri) return uri.replace(/\/$/, '');
   }
-  return DEFAULT_MIRROR;
+  throw new TaskFailed(`apt-get knows no source of Debian ${release ?? ''}: see /etc/apt/sources.list.d`);
 }
 
 /** Debian's name of this architecture. */

@@ -7,7 +7,8 @@ import { mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { createTarParser, type TarEntry } from '../../../src/archive/tar-parser.ts';
+import type { TarEntry } from '../../../src/archive/tar-entry.ts';
+import { createTarParser } from '../../../src/archive/tar-parser.ts';
 import { OciError } from '../../../src/oci/errors.ts';
 import {
   type BuiltEntry,

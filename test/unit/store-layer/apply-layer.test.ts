@@ -435,7 +435,7 @@ describe('whiteouts in one layer', () => {
     [
       'whiteouts in an opaque directory hide nothing',
       [whiteout('d/x'), opaque('d'), whiteout('d/e/y')],
-      ['d/ opaque', 'd/e/'],
+      ['d/ opaque'],
       [],
     ],
     ['a directory over a file hides what is below', [file('d'), directory('d')], ['d/ opaque'], []],
@@ -461,14 +461,16 @@ describe('whiteouts in one layer', () => {
   for (const [what, entries, expected, whiteouts] of cases)
     it(what, async () => {
       const { tree, unsettled } = await apply(tar(...entries));
-      const opaques = execFileSync(
+      const marks = execFileSync(
         'getfattr',
         ['-R', '-h', '-d', '-m', '^user.overlay', '--absolute-names', tree],
-        { encoding: 'utf8' },
-      )
-        .matchAll(/# file: (.*)\nuser\.overlay\.opaque="y"\n/g)
-        .map(([, path]) => `${path!.slice(tree.length + 1)}/`)
-        .toArray();
+        {
+          encoding: 'utf8',
+        },
+      );
+      const opaques = [...marks.matchAll(/# file: (.*)\nuser\.overlay\.opaque="y"\n/g)].map(
+        ([, path]) => `${path!.slice(tree.length + 1)}/`,
+      );
       const shown = listing(tree)
         .slice(1)
         .map((line) => (opaques.includes(line) ? `${line} opaque` : line));
@@ -491,7 +493,7 @@ describe('whiteouts in one layer', () => {
     rejects(
       apply(tar(hardLink('l', 'no')), { bottom: true }),
       'BAD_ARCHIVE',
-      "entry 'l': a hard link to 'no', which is not in the image",
+      "entry 'l': a hard link to 'no', which is no file of the image",
     ));
 });
 

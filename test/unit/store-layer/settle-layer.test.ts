@@ -100,6 +100,38 @@ const cases: [string, Layers, string[]][] = [
     ['d/'],
   ],
   [
+    'a whiteout and whiteouts below it, in any order',
+    [
+      [file('d/e/f'), file('g/e/f'), file('a')],
+      [
+        whiteout('d/e/f'),
+        whiteout('d/e'),
+        opaque('d/e'),
+        whiteout('d'),
+        whiteout('g'),
+        whiteout('g/e/f'),
+        opaque('g/e'),
+      ],
+    ],
+    ['a ""'],
+  ],
+  [
+    'usrmerge: a whiteout by one name, one below it by the other',
+    [
+      [file('usr/lib/d/old'), file('usr/lib/e/old'), symlink('lib', 'usr/lib')],
+      [whiteout('lib/d'), whiteout('usr/lib/d/old'), whiteout('usr/lib/e'), whiteout('lib/e/old')],
+    ],
+    ['lib -> usr/lib', 'usr/', 'usr/lib/'],
+  ],
+  [
+    'opaque root through a link',
+    [
+      [file('a'), file('d/old'), symlink('s', '.')],
+      [opaque('s'), file('d/new')],
+    ],
+    ['d/', 'd/new ""'],
+  ],
+  [
     'opaque root first',
     [
       [file('a'), file('d/old'), symlink('s', 'a')],
@@ -293,6 +325,30 @@ const cases: [string, Layers, string[]][] = [
     [[file('r/a', '1'), symlink('s', 'r')], [hardLink('s/b', 's/a')]],
     ['r/', 'r/a "1"', 'r/b "1" = r/a', 's -> r'],
   ],
+  [
+    'through a link to what this layer hides, which is a symlink there',
+    [
+      [symlink('d', 'b'), directory('b'), file('b/old')],
+      [whiteout('b'), file('d/d/f', '1')],
+    ],
+    ['b/', 'b/d/', 'b/d/f "1"', 'd -> b'],
+  ],
+  [
+    'usrmerge: a file by one name, whiteouts below it by the other',
+    [
+      [file('usr/lib/d/old'), symlink('lib', 'usr/lib')],
+      [opaque('usr/lib/d'), whiteout('usr/lib/d/old'), file('lib/d', '1')],
+    ],
+    ['lib -> usr/lib', 'usr/', 'usr/lib/', 'usr/lib/d "1"'],
+  ],
+  [
+    'a hard link to a symlink below that the layer also goes through',
+    [
+      [directory('a'), symlink('b', 'a')],
+      [file('b/f', '1'), hardLink('c', 'b')],
+    ],
+    ['a/', 'a/f "1"', 'b -> a', 'c -> a = b'],
+  ],
   ['a hard link to a symlink below', [[symlink('s', 'x')], [hardLink('t', 's')]], ['s -> x', 't -> x = s']],
   ['a hard link over the directory of its target', [[file('d/a', '1')], [hardLink('d', 'd/a')]], ['d "1"']],
   [
@@ -428,7 +484,7 @@ describe('refusals', () => {
     [
       'a hard link to nothing',
       hardLink('l', 'no'),
-      "entry 'l': a hard link to 'no', which is not in the image",
+      "entry 'l': a hard link to 'no', which is no file of the image",
     ],
     ['a hard link to a directory below', hardLink('l', 'd'), "entry 'l': a hard link to 'd', a directory"],
   ];

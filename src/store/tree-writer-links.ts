@@ -1,0 +1,89 @@
+/**
+ * Hard links of a layer, to what is there and to what is still to come.
+ *
+ * Invariant: a target is looked up inside the layer and never followed when it is a symlink; a link that gives way to a
+ * later entry of its name is forgotten.
+ */
+import { showBytes } from '../archive/byte-string.ts';
+import { atEntry, Refusal, refusing } from '../archive/refusal.ts';
+import { check, errno, linkat, renameat2, statAt } from '../host/syscalls.ts';
+import { type Directories, type Directory, joinPath, splitPath } from './tree-writer-directories.ts';
+
+export interface WaitingLink {
+  readonly path: string;
+  /** As the archive has it. */
+  readonly target: string;
+}
+
+export interface HardLinks {
+  /** Links the name to the target now, or when the target has come. */
+  add(parent: Directory, name: string, target: string): void;
+  /** Something else takes the name. */
+  forget(parent: Directory, name: string): void;
+  /** Makes the links that wait; returns those whose target is not in the layer. */
+  finish(): WaitingLink[];
+}
+
+/** A link may wait for a link. Each pass is linear; longer chains in the wrong order are refused. */
+export const HARD_LINK_PASSES_MAX = 40;
+
+/** No entry can have this name: it begins as those of aufs do. */
+export const TEMPORARY_NAME = '.wh..wh.ocictl';
+
+/** `vacate` removes whatever is at a name. */
+export function createHardLinks(
+  { walk, fdOf }: Directories,
+  vacate: (parent: Directory, name: string) => void,
+): HardLinks {
+  const waiting = new Map<string, { parent: Directory; name: string; target: string }>();
+
+  /** False when the target is not (yet) in the layer. */
+  function link(parent: Directory, name: string, target: string): boolean {
+    const names = splitPath(target);
+    const targetName = names.pop();
+    if (targetName === undefined) throw new Refusal('a hard link to a directory');
+    const way = walk(names);
+    if (way.missing.length > 0 || way.directory.whiteouts?.has(targetName)) return false;
+    const directory = way.directory.children?.get(targetName);
+    // One that no entry describes may turn out to be a symlink, once the layers below are known.
+    if (directory?.implied === true) return false;
+    if (directory !== undefined) throw new Refusal(`a hard link to ${showBytes(target)}, a directory`);
+    const from = fdOf(way.directory);
+    const to = fdOf(parent);
+    const status = linkat(from, targetName, to, name);
+    if (status === -errno.ENOENT) return false;
+    if (status === -errno.EEXIST) {
+      if (way.directory === parent && targetName === name) return true;
+      if (typeof statAt(from, targetName) === 'number') return false;
+      // The target may lie in a tree that gives way to the link: hold it under another name meanwhile.
+      check(linkat(from, targetName, to, TEMPORARY_NAME), 'link', showBytes(name));
+      vacate(parent, name);
+      check(renameat2(fdOf(parent), TEMPORARY_NAME, fdOf(parent), name), 'rename', showBytes(name));
+    } else check(status, 'link', showBytes(name));
+    return true;
+  }
+
+  function forget(parent: Directory, name: string): void {
+    if (waiting.size > 0) waiting.delete(joinPath(parent, name));
+  }
+
+  return {
+    forget,
+    add(parent, name, target) {
+      if (link(parent, name, target)) forget(parent, name);
+      else waiting.set(joinPath(parent, name), { parent, name, target });
+    },
+    finish() {
+      for (let pass = 0, progress = true; progress && pass < HARD_LINK_PASSES_MAX; pass++) {
+        progress = false;
+        for (const [path, { parent, name, target }] of waiting) {
+          const place = () => atEntry(path);
+          if (!parent.removed && !refusing(place, () => link(parent, name, target))) continue;
+          waiting.delete(path);
+          progress = true;
+        }
+      }
+      return [...waiting].map(([path, { target }]) => ({ path, target }));
+    },
+  };
+}
