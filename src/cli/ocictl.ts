@@ -1,12 +1,18 @@
 /** ocictl: everything about images and containers but pulling and running; ocictl(1). */
+import { containerCommands, endOptionsOfExec } from './container-commands.ts';
 import { imageCommands } from './image-commands.ts';
 import { runProgram } from './main.ts';
 import { mountCommands } from './mount-commands.ts';
 import { commonOptions } from './options.ts';
 
-await runProgram('ocictl', (program) => {
-  program.description('Look after images and containers');
-  commonOptions(program);
-  imageCommands(program);
-  mountCommands(program);
-});
+await runProgram(
+  'ocictl',
+  (program) => {
+    program.description('Look after images and containers');
+    commonOptions(program);
+    imageCommands(program);
+    mountCommands(program);
+    containerCommands(program);
+  },
+  endOptionsOfExec(process.argv.slice(2)),
+);

@@ -48,6 +48,14 @@ export interface Manager {
   waitForEnd(unit: string): Promise<ServiceEnd>;
   /** Waits until a unit is gone or inactive; at most `timeoutMs`. */
   waitUntilInactive(unit: string, timeoutMs: number): Promise<void>;
+  /** Properties of a service and its unit by name; of a unit that is not loaded, systemd's defaults. */
+  properties(unit: string): Promise<Map<string, unknown>>;
+  /** Keeps a loaded unit, and so its exit status, for as long as this connection lives. Throws INPUT_NOT_FOUND. */
+  hold(unit: string): Promise<void>;
+  freeze(unit: string): Promise<void>;
+  thaw(unit: string): Promise<void>;
+  /** Moves processes into the unit's cgroup, or a delegated one below it: `/payload`. */
+  attach(unit: string, subcgroup: string, pids: readonly number[]): Promise<void>;
   close(): void;
 }
 
@@ -128,8 +136,60 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
         await new Promise((resolve) => setTimeout(resolve, pauseMs));
       }
     },
+    async properties(unit) {
+      const [unitValues, serviceValues] = await Promise.all(
+        ['Unit', 'Service'].map((type) => getAll(bus, unitPath(unit), `${SYSTEMD}.${type}`)),
+      );
+      return new Map([...unitValues!, ...serviceValues!]);
+    },
+    async hold(unit) {
+      await bus.call(MANAGER, 'RefUnit', 's', [unit]).catch((error) => {
+        throw error instanceof BusError ? noSuchUnit(unit, error) : error;
+      });
+    },
+    async freeze(unit) {
+      await verb(bus, unit, 'FreezeUnit', 's', [unit]);
+    },
+    async thaw(unit) {
+      await verb(bus, unit, 'ThawUnit', 's', [unit]);
+    },
+    async attach(unit, subcgroup, pids) {
+      await verb(bus, unit, 'AttachProcessesToUnit', 'ssau', [unit, subcgroup, pids]);
+    },
     close: () => bus.close(),
   };
+}
+
+async function verb(
+  bus: Bus,
+  unit: string,
+  member: string,
+  signature: string,
+  body: unknown[],
+): Promise<void> {
+  try {
+    await bus.call(MANAGER, member, signature, body);
+  } catch (error) {
+    if (!(error instanceof BusError)) throw error;
+    if (error.errorName === 'org.freedesktop.systemd1.NoSuchUnit') throw noSuchUnit(unit, error);
+    throw new OciError('UNAVAILABLE', `unit ${quote(unit)}: ${error.message}`, {
+      hint: `Look at it with systemctl status ${unit}.`,
+      cause: error,
+    });
+  }
+}
+
+function noSuchUnit(unit: string, cause: BusError): OciError {
+  return new OciError('INPUT_NOT_FOUND', `no unit ${quote(unit)} is loaded`, {
+    hint: 'List the containers with: ocictl ps.',
+    cause,
+  });
+}
+
+async function getAll(bus: Bus, path: string, interfaceName: string): Promise<[string, unknown][]> {
+  const target = { destination: SYSTEMD, path, interface: 'org.freedesktop.DBus.Properties' };
+  const [all] = await bus.call(target, 'GetAll', 's', [interfaceName]);
+  return Object.entries(all as Record<string, unknown>).map(([name, value]) => [name, unwrap(value)]);
 }
 
 /** Results of jobs, also of those that end before anybody waits for them. */
@@ -220,13 +280,7 @@ async function startFailure(bus: Bus, unit: string, helper: string, jobResult: s
 async function probeServiceProperties(bus: Bus): Promise<ReadonlySet<string>> {
   // a unit that is not there still has an object with every property of its type
   const [path] = await bus.call(MANAGER, 'LoadUnit', 's', ['oci-probe.service']);
-  const [all] = await bus.call(
-    { destination: SYSTEMD, path: String(path), interface: 'org.freedesktop.DBus.Properties' },
-    'GetAll',
-    's',
-    [`${SYSTEMD}.Service`],
-  );
-  return new Set(Object.keys(all as Record<string, unknown>));
+  return new Set((await getAll(bus, String(path), `${SYSTEMD}.Service`)).map(([name]) => name));
 }
 
 async function getProperty(bus: Bus, path: string, interfaceName: string, name: string): Promise<unknown> {

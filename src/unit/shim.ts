@@ -17,26 +17,26 @@ const LOADER = [`${SHIM_DIR}/ld.so`, '--library-path', SHIM_DIR];
 
 /** argv of ExecStart=: join the container's user and uts namespaces, become the user, run the payload. */
 export function shimArgv(process: Process): string[] {
-  const { user } = process;
-  const groups = user.additionalGids ?? [];
   const late = process.env.filter((entry) => !fitsUnit(entry));
   return [
     ...program('nsenter', `--user=${SHIM_DIR}/userns`, `--uts=${SHIM_DIR}/utsns`, '-S', '0', '-G', '0', '--'),
-    ...program(
-      'setpriv',
-      '--reuid',
-      String(user.uid),
-      '--regid',
-      String(user.gid),
-      ...(groups.length > 0 ? ['--groups', groups.join(',')] : ['--clear-groups']),
-      ...(process.capabilities === undefined
-        ? []
-        : [`--bounding-set=${capabilityList(process.capabilities.bounding)}`]),
-      '--inh-caps=-all',
-      ...(process.noNewPrivileges ? ['--no-new-privs'] : []),
-      '--',
-    ),
+    ...setprivArgv(process),
     ...(late.length > 0 ? lateEnvironment(late, process.args[0] ?? '') : []),
+    ...process.args,
+  ];
+}
+
+/**
+ * argv after nsenter has joined all namespaces of a running container (src/exec.ts): as shimArgv(), but with the
+ * whole environment and the directory set at the end, since no unit does that here.
+ */
+export function execArgv(process: Process): string[] {
+  const command = process.args[0] ?? '';
+  if (command.includes('=')) throw commandWithEquals(command);
+  return [
+    ...setprivArgv(process),
+    ...program('env', '-i', `--chdir=${process.cwd}`),
+    ...process.env,
     ...process.args,
   ];
 }
@@ -55,16 +55,36 @@ function fitsUnit(entry: string): boolean {
   return !/^(LD_|GLIBC_TUNABLES=|MALLOC_|GCONV_PATH=|LOCPATH=|NLSPATH=)/.test(entry);
 }
 
+/** Becomes the user, with exactly its groups and capabilities. */
+function setprivArgv(process: Process): string[] {
+  const { user } = process;
+  const groups = user.additionalGids ?? [];
+  return program(
+    'setpriv',
+    '--reuid',
+    String(user.uid),
+    '--regid',
+    String(user.gid),
+    ...(groups.length > 0 ? ['--groups', groups.join(',')] : ['--clear-groups']),
+    ...(process.capabilities === undefined
+      ? []
+      : [`--bounding-set=${capabilityList(process.capabilities.bounding)}`]),
+    '--inh-caps=-all',
+    ...(process.noNewPrivileges ? ['--no-new-privs'] : []),
+    '--',
+  );
+}
+
 function lateEnvironment(late: readonly string[], command: string): string[] {
-  if (command.includes('='))
-    throw new OciError(
-      'UNSUPPORTED',
-      `command ${quote(command)} holds '=' beside variable ${quote(late[0]!)}`,
-      {
-        hint: 'Give the command by a path without =, or drop that variable.',
-      },
-    );
+  if (command.includes('=')) throw commandWithEquals(command);
   return [...program('env'), ...late];
+}
+
+/** env(1) would take it for a variable. */
+function commandWithEquals(command: string): OciError {
+  return new OciError('UNSUPPORTED', `command ${quote(command)} holds '='`, {
+    hint: 'Give the command by a path without =.',
+  });
 }
 
 function program(name: string, ...args: string[]): string[] {

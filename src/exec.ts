@@ -1,0 +1,114 @@
+/**
+ * A further process in a running container: in all its namespaces, in its unit's cgroup, as its user.
+ *
+ * The host's nsenter joins the namespaces; from then on the process has the ids of the container's range. Only then
+ * does anything of the image matter: the loader and setpriv are the ones that the shim brought in (src/unit/shim.ts).
+ *
+ * Invariant: the process is in the container's cgroup before it enters the container, so nothing it does escapes
+ * the container's limits.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { buildEnvironment } from './bundle/environment.ts';
+import { resolveUser } from './bundle/user.ts';
+import type { ContainerRecord } from './containers.ts';
+import type { Process } from './oci/runtime-spec.ts';
+import { openMergedTree } from './store/merged-tree.ts';
+import type { Manager } from './systemd/manager.ts';
+import { execArgv } from './unit/shim.ts';
+
+/** Where processes of a container are, below its unit's cgroup (DelegateSubgroup=). */
+const SUBCGROUP = '/payload';
+
+/** Runs `process` with this process's own streams; its exit status, or 128 + the signal that ended it. */
+export async function execInContainer(
+  container: ContainerRecord,
+  pid: number,
+  process: Process,
+  manager: Manager,
+): Promise<number> {
+  const gated = spawnGated(['nsenter', ...namespaceArguments(pid), '--', ...execArgv(process)]);
+  try {
+    await manager.attach(`${container.unit}.service`, SUBCGROUP, [gated.pid!]);
+  } catch (error) {
+    gated.kill('SIGKILL');
+    throw error;
+  }
+  (gated.stdio[3] as NodeJS.WritableStream).end('\n');
+  return new Promise((resolve, reject) => {
+    gated.on('error', reject);
+    gated.on('close', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]));
+  });
+}
+
+export interface ExecRequest {
+  args: string[];
+  /** `NAME=VALUE`, or `NAME` to be taken from `callerEnv`; added to the container's own. */
+  env: string[];
+  callerEnv: Readonly<Record<string, string | undefined>>;
+  /** Default: the container's. */
+  user?: string;
+  cwd?: string;
+}
+
+/** The container's own process, with what the request changes. A user is looked up in the running container. */
+export function execProcess({ spec }: ContainerRecord, pid: number, request: ExecRequest): Process {
+  const own = spec.process;
+  const user = request.user === undefined ? undefined : lookUpUser(pid, request.user);
+  const home = user?.home ?? '/';
+  return {
+    ...own,
+    args: request.args,
+    cwd: request.cwd ?? own.cwd,
+    ...(user === undefined
+      ? {}
+      : { user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids } }),
+    env: buildEnvironment({
+      image: own.env,
+      user: [...(user === undefined ? [] : [`HOME=${home}`]), ...request.env],
+      caller: request.callerEnv,
+      home,
+      hostname: spec.hostname ?? '',
+    }),
+  };
+}
+
+const USER_DATABASE_MAX_BYTES = 4 * 1024 * 1024;
+
+/** In the container's tree as it is now; its symbolic links lead nowhere outside it. */
+function lookUpUser(pid: number, user: string): ReturnType<typeof resolveUser> {
+  const tree = openMergedTree([`/proc/${pid}/root/.`]);
+  try {
+    const text = (path: string) => tree.readFile(path, USER_DATABASE_MAX_BYTES)?.toString() ?? '';
+    return resolveUser(user, { passwd: text('/etc/passwd'), group: text('/etc/group') });
+  } finally {
+    tree.close();
+  }
+}
+
+/** Root of the container's user namespace comes last: the others belong to it or to the host. */
+function namespaceArguments(pid: number): string[] {
+  return [
+    `--target=${pid}`,
+    '--mount',
+    '--uts',
+    '--ipc',
+    '--net',
+    '--pid',
+    '--cgroup',
+    '--user',
+    '-S',
+    '0',
+    '-G',
+    '0',
+    '--wdns=/',
+  ];
+}
+
+/** A process that waits for a line on its descriptor 3 before it becomes `argv`. */
+function spawnGated(argv: readonly string[]): ChildProcess {
+  return spawn('/bin/sh', ['-c', 'read -r _ <&3 || exit 125; exec 3<&-; exec "$@"', 'sh', ...argv], {
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+  });
+}

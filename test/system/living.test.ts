@@ -1,0 +1,134 @@
+/** Living with a container: ps, exec, logs, stats, pause, resume, kill, wait. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { sharedMachine, stdoutOf } from '../machine/machine.ts';
+import { assertNothingLeft, BUSYBOX, rangeOf, unitProperties } from './container.ts';
+
+const machine = sharedMachine();
+const ctl = (...args: string[]) => machine.run(['ocictl', ...args]);
+const PAYLOAD = 'trap "exit 0" TERM; echo started; while :; do sleep 0.1; done';
+
+before(async () => {
+  stdoutOf(
+    await machine.run([
+      'oci-run',
+      '--unit',
+      'live',
+      '--user',
+      '1234:5678',
+      '-e',
+      'A=1',
+      '-w',
+      '/work',
+      BUSYBOX,
+      'sh',
+      '-c',
+      PAYLOAD,
+    ]),
+  );
+});
+
+after(async () => {
+  await machine.run(['systemctl', 'stop', 'live']);
+  await assertNothingLeft(machine);
+});
+
+test('ps lists it with its state and process', async () => {
+  const [container, ...others] = JSON.parse(stdoutOf(await ctl('--json', 'ps')));
+  assert.deepEqual(others, []);
+  const { MainPID } = await unitProperties(machine, 'live', 'MainPID');
+  assert.equal(container.unit, 'live');
+  assert.equal(container.image, `${BUSYBOX}:latest`);
+  assert.equal(container.state, 'active (running)');
+  assert.equal(container.pid, Number(MainPID));
+  assert.deepEqual(container.command, ['sh', '-c', PAYLOAD]);
+  assert.match(stdoutOf(await ctl('ps')), /^UNIT +IMAGE +DIGEST +STATE +PID +STARTED +COMMAND\nlive +/);
+});
+
+test('exec: in the namespaces and the cgroup, as the user, with the environment; its status and streams', async () => {
+  const inside = async (...args: string[]) => stdoutOf(await ctl('exec', ...args)).trim();
+  assert.equal(await inside('live', 'id'), 'uid=1234 gid=5678');
+  assert.equal(await inside('-u', '0', 'live', 'id', '-u'), '0');
+  assert.equal(
+    await inside('live', 'sh', '-c', 'echo $A $PWD $HOME $HOSTNAME; hostname'),
+    '1 /work / live\nlive',
+  );
+  assert.equal(await inside('-e', 'A=2', '-w', '/', 'live', 'sh', '-c', 'echo $A $PWD'), '2 /');
+  assert.equal(
+    await inside('live', 'cat', '/proc/self/uid_map').then((map) => map.trim().split(/\s+/)[1]),
+    String(await rangeOf(machine, 'live')),
+  );
+  // the environment of the caller stays outside
+  assert.equal(
+    await inside('live', 'env').then((text) =>
+      text
+        .split('\n')
+        .map((line) => line.split('=')[0])
+        .sort()
+        .join(' '),
+    ),
+    'A HOME HOSTNAME PATH container',
+  );
+  assert.equal(
+    await inside('live', 'grep', 'Cap', '/proc/self/status').then((text) =>
+      [...text.matchAll(/\t(\w+)/g)].map((m) => m[1]).join(' '),
+    ),
+    '0000000000000000 0000000000000000 0000000000000000 00000000800405fb 0000000000000000',
+  );
+  assert.equal((await ctl('exec', 'live', 'sh', '-c', 'exit 7')).status, 7);
+  assert.equal((await ctl('exec', 'live', 'no-such')).status, 127);
+  const piped = await machine.run(['ocictl', 'exec', '-i', 'live', 'cat'], { input: 'through\n' });
+  assert.deepEqual(piped, { status: 0, stdout: 'through\n', stderr: '' });
+  // its processes are the unit's: systemd sees them, limits them, and ends them with it
+  stdoutOf(
+    await machine.script(
+      'ocictl exec live sleep 987 >/dev/null 2>&1 & for i in $(seq 50); do systemctl status live | grep -q "sleep 987" && exit; sleep 0.1; done; exit 1',
+    ),
+  );
+});
+
+test('logs are the payload’s lines', async () => {
+  assert.equal(stdoutOf(await machine.script('journalctl --sync; ocictl logs live')), 'started\n');
+});
+
+test('stats', async () => {
+  const [usage] = JSON.parse(stdoutOf(await ctl('--json', 'stats', 'live')));
+  assert.equal(usage.unit, 'live');
+  assert.ok(usage.cpuNsec > 0);
+  assert.equal(typeof usage.cpuPercent, 'number');
+  assert.match(
+    stdoutOf(await ctl('stats', '--no-stream')),
+    /^UNIT +CPU +MEMORY +LIMIT +TASKS +READ +WRITTEN\nlive +[0-9.]+% /,
+  );
+});
+
+test('pause and resume', async () => {
+  stdoutOf(await ctl('pause', 'live'));
+  assert.equal((await unitProperties(machine, 'live', 'FreezerState'))['FreezerState'], 'frozen');
+  assert.equal(JSON.parse(stdoutOf(await ctl('--json', 'ps')))[0].state, 'frozen');
+  stdoutOf(await ctl('resume', 'live'));
+  assert.equal((await unitProperties(machine, 'live', 'FreezerState'))['FreezerState'], 'running');
+});
+
+test('wait and kill', async () => {
+  stdoutOf(await machine.run(['oci-run', '--unit', 'brief', BUSYBOX, 'sleep', '600']));
+  const waited = machine.run(['ocictl', 'wait', 'brief']);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  stdoutOf(await ctl('kill', 'brief'));
+  assert.deepEqual(await waited, { status: 0, stdout: '137\n', stderr: '' });
+});
+
+test('a container that is not there', async () => {
+  for (const command of [
+    ['exec', 'nope', 'true'],
+    ['pause', 'nope'],
+    ['kill', 'nope'],
+    ['wait', 'nope'],
+    ['stats', 'nope'],
+    ['exec', '../live', 'true'],
+  ]) {
+    const { status, stderr } = await ctl(...command);
+    assert.equal(status, 66, command.join(' '));
+    assert.match(stderr, /^ocictl: no container '[^']*' is running\nhint: /);
+  }
+});
