@@ -8,10 +8,12 @@
  * the container's limits.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, constants as fileConstants, openSync } from 'node:fs';
 import { constants } from 'node:os';
 import { buildEnvironment } from './bundle/environment.ts';
 import { resolveUser } from './bundle/user.ts';
 import type { ContainerRecord } from './containers.ts';
+import type { Terminal } from './host/terminal.ts';
 import type { Process } from './oci/runtime-spec.ts';
 import { openMergedTree } from './store/merged-tree.ts';
 import type { Manager } from './systemd/manager.ts';
@@ -20,14 +22,21 @@ import { execArgv } from './unit/shim.ts';
 /** Where processes of a container are, below its unit's cgroup (DelegateSubgroup=). */
 const SUBCGROUP = '/payload';
 
-/** Runs `process` with this process's own streams; its exit status, or 128 + the signal that ended it. */
+/**
+ * Runs `process` with this process's own streams or, with a terminal, on a new one of the container's devpts; its
+ * exit status, or 128 + the signal that ended it.
+ */
 export async function execInContainer(
   container: ContainerRecord,
   pid: number,
   process: Process,
   manager: Manager,
+  terminal?: Terminal,
 ): Promise<number> {
-  const gated = spawnGated(['nsenter', ...namespaceArguments(pid), '--', ...execArgv(process)]);
+  const gated = spawnGated(
+    ['nsenter', ...namespaceArguments(pid), '--', ...execArgv(process)],
+    terminal?.slave,
+  );
   try {
     await manager.attach(`${container.unit}.service`, SUBCGROUP, [gated.pid!]);
   } catch (error) {
@@ -35,10 +44,12 @@ export async function execInContainer(
     throw error;
   }
   (gated.stdio[3] as NodeJS.WritableStream).end('\n');
-  return new Promise((resolve, reject) => {
+  const ended = new Promise<number>((resolve, reject) => {
     gated.on('error', reject);
     gated.on('close', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]));
   });
+  await terminal?.join();
+  return ended;
 }
 
 export interface ExecRequest {
@@ -49,6 +60,7 @@ export interface ExecRequest {
   /** Default: the container's. */
   user?: string;
   cwd?: string;
+  terminal: boolean;
 }
 
 /** The container's own process, with what the request changes. A user is looked up in the running container. */
@@ -59,13 +71,18 @@ export function execProcess({ spec }: ContainerRecord, pid: number, request: Exe
   return {
     ...own,
     args: request.args,
+    terminal: request.terminal,
     cwd: request.cwd ?? own.cwd,
     ...(user === undefined
       ? {}
       : { user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids } }),
     env: buildEnvironment({
       image: own.env,
-      user: [...(user === undefined ? [] : [`HOME=${home}`]), ...request.env],
+      user: [
+        ...(user === undefined ? [] : [`HOME=${home}`]),
+        ...(request.terminal ? ['TERM'] : []),
+        ...request.env,
+      ],
       caller: request.callerEnv,
       home,
       hostname: spec.hostname ?? '',
@@ -105,10 +122,15 @@ function namespaceArguments(pid: number): string[] {
   ];
 }
 
-/** A process that waits for a line on its descriptor 3 before it becomes `argv`. */
-function spawnGated(argv: readonly string[]): ChildProcess {
-  return spawn('/bin/sh', ['-c', 'read -r _ <&3 || exit 125; exec 3<&-; exec "$@"', 'sh', ...argv], {
-    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-  });
+/** A process that waits for a line on its descriptor 3 before it becomes `argv`; on the terminal `tty` where given. */
+function spawnGated(argv: readonly string[], tty: string | undefined): ChildProcess {
+  const stream = tty === undefined ? 'inherit' : openSync(tty, fileConstants.O_RDWR | fileConstants.O_NOCTTY);
+  try {
+    return spawn('/bin/sh', ['-c', 'read -r _ <&3 || exit 125; exec 3<&-; exec "$@"', 'sh', ...argv], {
+      stdio: [stream, stream, stream, 'pipe'],
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    });
+  } finally {
+    if (stream !== 'inherit') closeSync(stream);
+  }
 }

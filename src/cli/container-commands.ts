@@ -14,6 +14,7 @@ interface ExecOptions extends CommonOptions {
   env?: string[];
   workdir?: string;
   interactive?: boolean;
+  tty?: boolean;
 }
 
 export function containerCommands(program: Command): void {
@@ -26,6 +27,7 @@ export function containerCommands(program: Command): void {
     .option('-e, --env <name=value>', 'set an environment variable', each)
     .option('-w, --workdir <dir>', "working directory (default: the container's)")
     .option('-i, --interactive', 'pass standard input on (always done)')
+    .option('-t, --tty', 'give the command a terminal')
     .action(withManager(exec));
   program
     .command('logs <unit>')
@@ -148,10 +150,17 @@ async function exec(
     args: command,
     env: options.env ?? [],
     callerEnv: process.env,
+    terminal: options.tty === true,
     ...(options.user === undefined ? {} : { user: options.user }),
     ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
   });
-  process.exitCode = await execInContainer(container, pid, process_, manager);
+  if (!options.tty) {
+    process.exitCode = await execInContainer(container, pid, process_, manager);
+    return;
+  }
+  const { openTerminal } = await import('../host/terminal.ts');
+  const terminal = openTerminal(`${runRoot}/containers/${container.unit}/mnt/dev/pts`);
+  process.exitCode = await execInContainer(container, pid, process_, manager, terminal);
 }
 
 async function logs(

@@ -40,12 +40,11 @@ async function join(master: number): Promise<void> {
   const far = new ReadStream(master); // both ways: a terminal is one handle
   const { stdin, stdout } = process;
   const onResize = () => resize(master);
-  const restore = () => void (stdin.isTTY && stdin.setRawMode(false));
+  const restore = stdin.isTTY ? makeRaw(stdin.fd) : () => {};
   process.on('exit', restore);
   stdout.on('resize', onResize);
-  if (stdin.isTTY) stdin.setRawMode(true);
   stdin.on('data', (bytes) => far.write(bytes));
-  stdin.on('end', () => far.write('\x04')); // end of file, as typed
+  for (const end of ['end', 'error'] as const) stdin.on(end, () => far.write('\x04')); // end of file, as typed
   far.on('data', (bytes) => stdout.write(bytes));
   try {
     await new Promise<void>((resolve) => {
@@ -59,6 +58,22 @@ async function join(master: number): Promise<void> {
   }
 }
 
+const TERMIOS_BYTES = 64; // struct termios has 60
+const TCSADRAIN = 1;
+
+/**
+ * Every byte goes through as it is, both ways (cfmakeraw(3)); node's own raw mode still makes `\r\n` of `\n`, which
+ * the far side has done already. Returns what undoes it.
+ */
+function makeRaw(fd: number): () => void {
+  const saved = Buffer.alloc(TERMIOS_BYTES);
+  check(libc().tcgetattr(fd, saved), 'tcgetattr');
+  const raw = Buffer.from(saved);
+  libc().cfmakeraw(raw);
+  check(libc().tcsetattr(fd, TCSADRAIN, raw), 'tcsetattr');
+  return () => void libc().tcsetattr(fd, TCSADRAIN, saved);
+}
+
 /** Gives the terminal the size of ours. */
 function resize(master: number): void {
   if (!process.stdout.isTTY) return;
@@ -68,16 +83,29 @@ function resize(master: number): void {
   control(master, TIOCSWINSZ, size);
 }
 
-let ioctl: ((fd: number, request: number, argument: Buffer) => number) | undefined;
-let errno: () => number;
-
 function control(fd: number, request: number, argument: Buffer): void {
-  if (ioctl === undefined) {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-    ioctl = koffi
-      .load('libc.so.6')
-      .func('int ioctl(int fd, unsigned long request, void *argument)') as unknown as typeof ioctl;
-    errno = koffi.errno as () => number;
-  }
-  if (ioctl!(fd, request, argument) < 0) throw systemCallError(-errno(), 'ioctl', 'the terminal');
+  check(libc().ioctl(fd, request, argument), 'ioctl');
+}
+
+function check(result: number, call: string): void {
+  if (result < 0) throw systemCallError(-libc().errno(), call, 'the terminal');
+}
+
+function bind() {
+  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+  const library = koffi.load('libc.so.6');
+  return {
+    errno: koffi.errno as () => number,
+    ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)') as Call,
+    tcgetattr: library.func('int tcgetattr(int fd, void *termios)') as Call,
+    tcsetattr: library.func('int tcsetattr(int fd, int actions, void *termios)') as Call,
+    cfmakeraw: library.func('void cfmakeraw(void *termios)') as Call,
+  };
+}
+
+type Call = (...values: unknown[]) => number;
+let bound: ReturnType<typeof bind> | undefined;
+function libc(): ReturnType<typeof bind> {
+  bound ??= bind();
+  return bound;
 }

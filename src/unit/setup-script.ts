@@ -79,7 +79,7 @@ if [ ! -e "$SHARED/ready" ]; then
   if [ ! -e "$SHARED/ready" ]; then
     rm -rf "$SHARED/shim" "$SHARED/dev"
     mkdir "$SHARED/shim" "$SHARED/dev"
-    for program in nsenter setpriv env; do
+    for program in nsenter setpriv env setsid; do
       file=$(command -v $program)
       cp -L "$file" "$SHARED/shim/"
       ldd "$file"

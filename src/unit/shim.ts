@@ -34,6 +34,7 @@ export function execArgv(process: Process): string[] {
   const command = process.args[0] ?? '';
   if (command.includes('=')) throw commandWithEquals(command);
   return [
+    ...(process.terminal ? program('setsid', '--ctty', '--wait') : []),
     ...setprivArgv(process),
     ...program('env', '-i', `--chdir=${process.cwd}`),
     ...process.env,

@@ -87,6 +87,24 @@ test('exec: in the namespaces and the cgroup, as the user, with the environment;
   );
 });
 
+test('exec -it: a terminal of the container, with job control, the window size, and the status', async () => {
+  // script(1) is the user's terminal: 40 rows, 100 columns
+  const session = `stty rows 40 cols 100; ocictl exec -it live sh; echo "status $?"; stty -a | grep -c -e ' echo '`;
+  const shown = await machine.run(
+    [
+      'sh',
+      '-c',
+      `(sleep 1; for line in 'tty' 'stty size' 'sleep 100'; do echo "$line"; sleep 0.3; done; printf '\\003'; sleep 0.3; echo 'exit 5'; sleep 0.5) | script -qefc "${session.replaceAll('"', '\\"').replaceAll('$', '\\$')}" /dev/null`,
+    ],
+    { env: { TERM: 'xterm' } },
+  );
+  assert.match(shown.stdout, /\/dev\/pts\/0\r\n/, shown.stdout + shown.stderr);
+  assert.match(shown.stdout, /40 100\r\n/);
+  assert.match(shown.stdout, /\^C/);
+  assert.match(shown.stdout, /status 5\r\n/);
+  assert.match(shown.stdout, /status 5\r\n1\r\n/);
+});
+
 test('logs are the payload’s lines', async () => {
   assert.equal(stdoutOf(await machine.script('journalctl --sync; ocictl logs live')), 'started\n');
 });
