@@ -78,7 +78,9 @@ export async function prepareMachine(options: BootOptions = {}): Promise<Prepare
   await ensureHostPackages();
   const suite = options.suite ?? 'forky';
   const lower = await ensureRoot(suite);
-  const images = (options.registry ?? 'images') === 'images' ? await ensureImages(lower, suite) : undefined;
+  // the images do not depend on what runs them: all machines serve those that forky's tools made
+  const wanted = (options.registry ?? 'images') === 'images';
+  const images = wanted ? await ensureImages(await ensureRoot('forky'), 'forky') : undefined;
   return { suite, lower, images };
 }
 

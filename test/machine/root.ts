@@ -20,7 +20,6 @@ const PACKAGES = [
   ...['util-linux', 'mount', 'passwd', 'iproute2', 'procps', 'nftables', 'libcap-ng0', 'libcap2-bin'],
   // The oracles and what they need, and the registry.
   ...['podman', 'crun', 'netavark', 'aardvark-dns', 'passt', 'skopeo', 'umoci', 'docker-registry'],
-  ...['composefs', 'erofs-utils', 'fsverity'],
   ...[
     'busybox-static',
     'curl',
@@ -33,8 +32,10 @@ const PACKAGES = [
     'mandoc',
     'ca-certificates',
   ],
-  'nodejs',
 ];
+
+/** What trixie lacks, or has too old. */
+const FORKY_PACKAGES = ['composefs', 'erofs-utils', 'fsverity', 'nodejs'];
 
 /** Units that have nothing to do in namespaces: no console, no devices of its own, no modules. */
 const MASKED_UNITS = [
@@ -75,14 +76,18 @@ function rootFiles(): Record<string, string> {
 
 /** The directory of the root of `suite`, built when it is not in the cache (about a minute). */
 export function ensureRoot(suite: Suite): Promise<string> {
-  const args = ['--variant=minbase', `--include=${PACKAGES.join(',')}`, ...MMDEBSTRAP_OPTIONS];
-  const recipe = [suite, args, rootFiles(), MASKED_UNITS, ENABLED_UNITS];
+  // trixie's Node.js is too old: it gets the one that runs this
+  const ownNode = suite === 'trixie';
+  const packages = [...PACKAGES, ...(ownNode ? [] : FORKY_PACKAGES)];
+  const args = ['--variant=minbase', `--include=${packages.join(',')}`, ...MMDEBSTRAP_OPTIONS];
+  const recipe = [suite, args, ownNode ? process.version : '', rootFiles(), MASKED_UNITS, ENABLED_UNITS];
   return ensureCached(`root-${suite}`, recipe, (directory) =>
     step(
       `Building the machine's root: Debian ${suite} with systemd, podman, a registry (once, about a minute)`,
       async () => {
         await mmdebstrap([...args, suite, directory, debianMirror()]);
         cpSync(ROOT_FILES, directory, { recursive: true });
+        if (ownNode) cpSync(process.execPath, join(directory, 'usr/bin/node'));
         const systemctl = ['env', 'SYSTEMD_OFFLINE=1', 'chroot', directory, 'systemctl', '--quiet'];
         await command([...systemctl, 'mask', ...MASKED_UNITS], { quiet: true });
         await command([...systemctl, 'enable', ...ENABLED_UNITS], { quiet: true });
