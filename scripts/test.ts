@@ -3,9 +3,11 @@ import { check } from './check.ts';
 import { main } from './step.ts';
 import { testSystem } from './test-system.ts';
 import { testUnits } from './test-unit.ts';
+import { testVirtualMachine } from './test-vm.ts';
 
 await main(async () => {
   await check();
   await testUnits();
   await testSystem();
+  await testVirtualMachine();
 });

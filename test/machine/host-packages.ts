@@ -13,6 +13,8 @@ const PACKAGES: Record<string, string> = {
   '/usr/bin/scdoc': 'scdoc',
   '/usr/bin/unshare': 'util-linux',
   '/usr/bin/mount': 'mount',
+  '/usr/bin/qemu-system-x86_64': 'qemu-system-x86',
+  '/usr/sbin/mkfs.ext4': 'e2fsprogs',
   // oracles and tools of the unit tests
   '/usr/bin/umoci': 'umoci',
   '/usr/bin/python3': 'python3',

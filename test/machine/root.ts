@@ -32,6 +32,7 @@ const PACKAGES = [
     'mandoc',
     'ca-certificates',
   ],
+  'libisal2',
 ];
 
 /** What trixie lacks, or has too old. */
@@ -74,11 +75,11 @@ function rootFiles(): Record<string, string> {
   return Object.fromEntries(paths.map((path) => [path.slice(ROOT_FILES.length), readFileSync(path, 'utf8')]));
 }
 
-/** The directory of the root of `suite`, built when it is not in the cache (about a minute). */
-export function ensureRoot(suite: Suite): Promise<string> {
+/** The directory of the root of `suite`, with `extra` packages; built when it is not in the cache (about a minute). */
+export function ensureRoot(suite: Suite, extra: readonly string[] = []): Promise<string> {
   // trixie's Node.js is too old: it gets the one that runs this
   const ownNode = suite === 'trixie';
-  const packages = [...PACKAGES, ...(ownNode ? [] : FORKY_PACKAGES)];
+  const packages = [...PACKAGES, ...(ownNode ? [] : FORKY_PACKAGES), ...extra];
   const args = ['--variant=minbase', `--include=${packages.join(',')}`, ...MMDEBSTRAP_OPTIONS];
   const recipe = [suite, args, ownNode ? process.version : '', rootFiles(), MASKED_UNITS, ENABLED_UNITS];
   return ensureCached(`root-${suite}`, recipe, (directory) =>

@@ -1,0 +1,146 @@
+/**
+ * A virtual machine, for what namespaces cannot show: a power cut, and a kernel with every controller. Emulated
+ * without KVM, so it is slow (about a minute to boot) and used sparingly.
+ *
+ * Invariant: the disk is a file in a temporary directory of the test; the virtual machine has no network and ends
+ * with the process that started it.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { command, PROJECT_DIR } from '../../scripts/step.ts';
+import { cacheDir } from './cache.ts';
+import { ensureHostPackages } from './host-packages.ts';
+import { ensureImages } from './images.ts';
+import { ensureRoot } from './root.ts';
+
+const PACKAGES = ['linux-image-cloud-amd64', 'initramfs-tools'];
+const DISK_SIZE = '3G';
+const MEMORY_MIB = 1024;
+const INIT = '/usr/local/sbin/vm-init';
+
+export interface Disk {
+  /** A raw image with an ext4 file system: the machine's root, our programs, the registry with its images. */
+  readonly path: string;
+  readonly kernel: string;
+  readonly initrd: string;
+  remove(): void;
+}
+
+export interface VirtualMachine {
+  /** Resolves with all the console said, once it has said `text`. Rejects when the machine ends before. */
+  waitFor(text: string, timeoutMs: number): Promise<string>;
+  /** The power is cut: nothing is written any more. */
+  cut(): Promise<void>;
+}
+
+/** `scripts`: name → shell text, each what a boot can run as its only program. */
+export async function makeDisk(scripts: Record<string, string>): Promise<Disk> {
+  await ensureHostPackages();
+  const root = await ensureRoot('forky', PACKAGES);
+  const images = await ensureImages(await ensureRoot('forky'), 'forky');
+  const directory = mkdtempSync(join(cacheDir(), 'vm-'));
+  const upper = join(directory, 'upper');
+  for (const name of ['upper', 'work', 'merged']) mkdirSync(join(directory, name));
+  await command(['bash', join(PROJECT_DIR, 'packaging/install.sh'), upper], { quiet: true });
+  mkdirSync(join(upper, 'usr/local/sbin'), { recursive: true });
+  writeFileSync(join(upper, INIT), INIT_SCRIPT, { mode: 0o755 });
+  for (const [name, text] of Object.entries(scripts)) writeFileSync(join(upper, name), text, { mode: 0o755 });
+  mkdirSync(join(upper, 'var/lib'), { recursive: true });
+  cpSync(images, join(upper, 'var/lib/docker-registry'), { recursive: true });
+  const path = join(directory, 'disk');
+  // in a mount namespace of its own: whatever happens, no mount stays behind
+  const build = `mount -t overlay -o "lowerdir=$0,upperdir=$1/upper,workdir=$1/work" overlay "$1/merged"
+    truncate -s ${DISK_SIZE} "$2"; mkfs.ext4 -q -d "$1/merged" "$2"`;
+  await command(['unshare', '--mount', 'sh', '-euc', build, root, directory, path], { quiet: true });
+  const boot = readdirSync(join(root, 'boot'));
+  const file = (prefix: string) => join(root, 'boot', boot.find((name) => name.startsWith(prefix))!);
+  return {
+    path,
+    kernel: file('vmlinuz-'),
+    initrd: file('initrd.img-'),
+    remove: () => rmSync(directory, { recursive: true, force: true }),
+  };
+}
+
+/** Starts the machine; the only program that it runs is the disk's `script`. */
+export function startVirtualMachine(disk: Disk, script: string): VirtualMachine {
+  const append = `root=/dev/vda rw console=ttyS0 quiet loglevel=3 panic=-1 init=${INIT} vm.script=${script}`;
+  const qemu = spawn(
+    'setpriv',
+    [
+      ...[
+        '--pdeathsig',
+        'KILL',
+        'qemu-system-x86_64',
+        '-accel',
+        'tcg,thread=multi',
+        '-cpu',
+        'max',
+        '-smp',
+        '2',
+      ],
+      ...['-m', String(MEMORY_MIB), '-nodefaults', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
+      ...['-drive', `file=${disk.path},format=raw,if=virtio,cache=writeback`],
+      ...['-kernel', disk.kernel, '-initrd', disk.initrd, '-append', append],
+    ],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  let console = '';
+  const listeners = new Set<() => void>();
+  for (const stream of [qemu.stdout, qemu.stderr])
+    stream.on('data', (bytes: Buffer) => {
+      console += bytes.toString().replaceAll('\r', '');
+      for (const listener of listeners) listener();
+    });
+  const ended = new Promise<void>((resolve) => qemu.once('close', () => resolve()));
+  return {
+    waitFor: (text, timeoutMs) => waitFor(text, timeoutMs, () => console, listeners, ended),
+    async cut() {
+      kill(qemu);
+      await ended;
+    },
+  };
+}
+
+function kill(child: ChildProcess): void {
+  child.kill('SIGKILL');
+}
+
+async function waitFor(
+  text: string,
+  timeoutMs: number,
+  console: () => string,
+  listeners: Set<() => void>,
+  ended: Promise<void>,
+): Promise<string> {
+  const said = Promise.withResolvers<string>();
+  const listener = () => {
+    if (console().includes(text)) said.resolve(console());
+  };
+  const fail = (what: string) => said.reject(new Error(`${what} before it said '${text}':\n${console()}`));
+  const timer = setTimeout(() => fail(`the virtual machine took ${timeoutMs} ms`), timeoutMs);
+  listeners.add(listener);
+  listener();
+  ended.then(() => fail('the virtual machine ended'));
+  try {
+    return await said.promise;
+  } finally {
+    clearTimeout(timer);
+    listeners.delete(listener);
+  }
+}
+
+/** PID 1 of the machine. Nothing is synced here: what a power cut leaves is what the programs made durable. */
+const INIT_SCRIPT = `#!/bin/bash
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs -o mode=755 tmpfs /run
+mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
+exec </dev/null >/dev/console 2>&1
+ip link set lo up
+script=$(sed -n 's/.*vm.script=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
+bash -eu "$script" || echo "VM-FAILED status $?"
+sleep infinity
+`;
