@@ -91,7 +91,8 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
       );
       const job = await startTransientUnit(bus, unit, helpers);
       const result = await jobs.wait(job);
-      if (result !== 'done') throw await startFailure(bus, unit.name, helpers[0]?.name ?? unit.name, result);
+      if (result === 'done' || (result === 'failed' && (await ranAndEnded(bus, unit.name)))) return;
+      throw await startFailure(bus, unit.name, helpers[0]?.name ?? unit.name, result);
     },
     async stop(unit) {
       await bus.call(MANAGER, 'StopUnit', 'ss', [unit, 'replace']).catch(ignoreNoSuchUnit);
@@ -258,6 +259,19 @@ function startRefusal(error: BusError, unit: string): OciError {
         cause: error,
       });
   }
+}
+
+/** systemd's own statuses for what fails before the program runs begin here (systemd.exec(5), "Process exit codes"). */
+const EXIT_CHDIR = 200;
+
+/**
+ * Whether the payload itself ended, so fast that systemd counts the start as failed: 257 may hear of the end before it
+ * hears of the execve() when PrivatePIDs= makes the process somebody else's child.
+ */
+async function ranAndEnded(bus: Bus, unit: string): Promise<boolean> {
+  const get = (name: string) => getProperty(bus, unitPath(unit), `${SYSTEMD}.Service`, name);
+  const [code, status] = await Promise.all([get('ExecMainCode'), get('ExecMainStatus')]);
+  return Number(code) > 1 || (Number(code) === 1 && Number(status) < EXIT_CHDIR);
 }
 
 /** Why a start job failed: the words of the unit that failed, which is the first helper when that is a dependency. */
