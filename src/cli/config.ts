@@ -3,6 +3,7 @@
  *
  *   root = /var/lib/oci
  *   run-root = /run/oci
+ *   additional-stores = /usr/share/oci:/mnt/images
  *
  * Read in this order, later values win: /etc/oci/oci.conf, /etc/oci/oci.conf.d/*.conf by name, the same two in
  * $XDG_CONFIG_HOME/oci (~/.config/oci). --config FILE is read instead of them all. Sections are left for later parts.
@@ -15,6 +16,8 @@ import { OciError, quote } from '../oci/errors.ts';
 export interface OciConf {
   readonly root?: string;
   readonly runRoot?: string;
+  /** Stores to look in besides `root`, in this order; they are only read. */
+  readonly additionalStores?: readonly string[];
 }
 
 export interface ConfPlaces {
@@ -24,7 +27,11 @@ export interface ConfPlaces {
   readonly systemDirectory?: string;
 }
 
-const KEYS: Readonly<Record<string, keyof OciConf>> = { root: 'root', 'run-root': 'runRoot' };
+const KEYS: Readonly<Record<string, keyof OciConf>> = {
+  root: 'root',
+  'run-root': 'runRoot',
+  'additional-stores': 'additionalStores',
+};
 const FILE_MAX_BYTES = 1024 * 1024;
 
 /** Throws INPUT_NOT_FOUND for a missing --config, CONFIG for what is not understood. */
@@ -88,11 +95,19 @@ export async function parseOciConf(text: string, path: string): Promise<OciConf>
       throw new OciError('CONFIG', `${quote(path)}: unknown key ${quote(key)}`, {
         hint: `Use one of: ${Object.keys(KEYS).join(', ')}.`,
       });
-    if (typeof value !== 'string' || !isAbsolute(value))
+    const directories =
+      typeof value !== 'string' ? [''] : name === 'additionalStores' ? list(value) : [value];
+    if (!directories.every(isAbsolute))
       throw new OciError('CONFIG', `${quote(path)}: ${key} is not an absolute path`, {
         hint: `Write it as ${key} = /some/directory, once.`,
       });
-    conf[name] = value;
+    if (name === 'additionalStores') conf[name] = directories;
+    else conf[name] = directories[0]!;
   }
   return conf;
+}
+
+/** `DIR:DIR`; an empty value takes back what a file before said. */
+function list(value: string): string[] {
+  return value.split(':').filter((directory) => directory !== '');
 }

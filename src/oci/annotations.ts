@@ -7,7 +7,14 @@ export const ANNOTATION = {
   // ours
   digest: 'io.ocictl.manifest.digest',
   stopTimeout: 'io.ocictl.stop-timeout-seconds',
+  /** no, on-failure[:N], always or unless-stopped, as podman-run(1) has it. */
+  restart: 'io.ocictl.restart',
+  /** Identifier of the container's lines in the journal. */
+  logTag: 'io.ocictl.log-tag',
 } as const;
 
 export const DEFAULT_STOP_SIGNAL = 'SIGTERM';
 export const DEFAULT_STOP_TIMEOUT_SECONDS = 10;
+
+/** Option of a bind mount: a directory of the store, made at the first start, whose files have foreign ids. */
+export const VOLUME_OPTION = 'x-oci.volume';

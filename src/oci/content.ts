@@ -13,5 +13,6 @@ export interface RawManifest {
 export interface BlobStream {
   /** Byte offset of the first chunk: the one asked for, or 0 where the source cannot seek. */
   readonly offset: number;
+  /** A piece is valid until the next one is asked for: its memory is used again. */
   readonly body: AsyncIterable<Uint8Array>;
 }

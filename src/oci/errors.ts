@@ -32,8 +32,32 @@ export const EXIT_STATUS = {
 
 export type ErrorCode = keyof typeof EXIT_STATUS;
 
+/** For an error that comes without a hint of its own. */
+const GENERAL_HINTS: Readonly<Record<ErrorCode, string>> = {
+  USAGE: 'See --help.',
+  DIGEST_MISMATCH: 'Pull again, and tell whoever runs the registry if it stays so.',
+  SIZE_MISMATCH: 'Pull again, and tell whoever runs the registry if it stays so.',
+  BAD_ARCHIVE: 'Tell whoever made the image, or use another tag.',
+  BAD_IMAGE: 'Tell whoever made the image, or use another tag.',
+  IMAGE_NOT_FOUND: 'Check the name. List what is here with ocictl images.',
+  INPUT_NOT_FOUND: 'Check the path.',
+  UNAVAILABLE: 'Check that the service runs and can be reached.',
+  UNSUPPORTED: 'Use another image, or a newer system.',
+  INTERNAL: 'Report this defect of ocictl, with the lines below.',
+  OS_ERROR: 'See the kernel log for the reason: journalctl -k',
+  EXISTS: 'Choose another name, or remove the old one first.',
+  IO_ERROR: 'Check the disk and the kernel log: journalctl -k',
+  BUSY: 'Try again later.',
+  TEMPORARY: 'Try again later.',
+  PROTOCOL: 'Tell whoever runs the registry.',
+  DENIED: 'Check your permissions, or log in with ocictl login.',
+  CONFIG: 'Correct the file.',
+  COMMAND_CANNOT_RUN: 'Name another command.',
+  COMMAND_NOT_FOUND: 'Name another command.',
+};
+
 export interface OciErrorOptions {
-  /** One imperative sentence, with the command to type where there is one. */
+  /** One imperative sentence, with the command to type where there is one. Default: a general one for the code. */
   hint?: string;
   /** More lines for --verbose and --json: what the peer said, capped. */
   detail?: string;
@@ -42,14 +66,14 @@ export interface OciErrorOptions {
 
 export class OciError extends Error {
   readonly code: ErrorCode;
-  readonly hint: string | undefined;
+  readonly hint: string;
   readonly detail: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: OciErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'OciError';
     this.code = code;
-    this.hint = options.hint;
+    this.hint = options.hint ?? GENERAL_HINTS[code];
     this.detail = options.detail;
   }
 
@@ -62,7 +86,7 @@ export class OciError extends Error {
 export function wrap(prefix: string, error: unknown): OciError {
   const inner = toOciError(error);
   return new OciError(inner.code, `${prefix}: ${inner.message}`, {
-    ...(inner.hint === undefined ? {} : { hint: inner.hint }),
+    hint: inner.hint,
     ...(inner.detail === undefined ? {} : { detail: inner.detail }),
     cause: error,
   });

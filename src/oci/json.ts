@@ -118,6 +118,14 @@ export function asSize(value: unknown, what: string): number {
   return value;
 }
 
+/** Bytes in base64 (RFC 4648, section 4), padded. */
+export function asBase64(value: unknown, what: string): Uint8Array {
+  const text = asString(value, what);
+  const bytes = Buffer.from(text, 'base64');
+  if (bytes.toString('base64') !== text) throw bad(what, 'base64');
+  return bytes;
+}
+
 /** undefined and null are "absent"; anything else must satisfy `read`. */
 export function optional<T>(
   value: unknown,

@@ -7,6 +7,8 @@ export const MANIFEST_MAX_BYTES = 4 * 1024 * 1024;
 export const CONFIG_MAX_BYTES = 4 * 1024 * 1024;
 export const TOKEN_RESPONSE_MAX_BYTES = 1024 * 1024;
 export const ERROR_BODY_MAX_BYTES = 64 * 1024;
+/** A registry that sends a blob more slowly than this, on the average of a minute, has stalled. */
+export const BLOB_MIN_BYTES_PER_SECOND = 1024;
 /** Nesting of JSON documents. */
 export const JSON_MAX_DEPTH = 64;
 export const LAYERS_MAX = 500;
@@ -20,3 +22,8 @@ export const PATH_MAX_BYTES = 4095;
 export const NAME_MAX_BYTES = 255;
 export const PAX_HEADER_MAX_BYTES = 1024 * 1024;
 export const XATTR_VALUE_MAX_BYTES = 64 * 1024;
+
+/** Members of an image archive: some hundred images with all their layers have fewer. */
+export const ARCHIVE_MEMBERS_MAX = 100_000;
+/** Of a compressed image archive, unpacked: no image is larger, and a bomb ends here. */
+export const ARCHIVE_UNPACKED_MAX_BYTES = 256 * 1024 ** 3;

@@ -112,6 +112,16 @@ export function formatReference(reference: Reference): string {
   return `${repositoryName(reference)}${tag}${digest}`;
 }
 
+/** Where the API of a registry is: Docker Hub's has a host of its own. */
+export function apiHost(domain: string): string {
+  return domain === DOCKER_HUB ? 'registry-1.docker.io' : domain;
+}
+
+/** What the user calls a registry, as references have it. Throws USAGE. */
+export function parseRegistry(text: string): string {
+  return canonicalDomain(parseDomain(text));
+}
+
 function canonicalDomain(domain: string): string {
   return domain === 'index.docker.io' || domain === 'registry-1.docker.io' ? DOCKER_HUB : domain;
 }

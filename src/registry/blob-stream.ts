@@ -3,15 +3,16 @@
  *
  * Invariant: bytes come in order, each once, at most descriptor.size + 1 in all; the part a server sends again is
  * skipped, never delivered twice. A wrong Content-Range, a 200 or a 416 mean "from the start"
- * (RFC 9110 14; distribution-spec "Pulling blobs").
+ * (RFC 9110 14; distribution-spec "Pulling blobs"). A server that only drips has stalled.
  */
 
 import type { BlobStream } from '../oci/content.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { OciError } from '../oci/errors.ts';
+import { BLOB_MIN_BYTES_PER_SECOND } from '../oci/limits.ts';
+import type { HttpResponse } from './http.ts';
 import { header, isHtml, networkFault, portalError } from './http-errors.ts';
-import { backoffMs, type RetryPolicy, sleep } from './retry.ts';
-import type { HttpResponse } from './transport.ts';
+import { backoffMs, monotonicMs, type RetryPolicy, sleep } from './retry.ts';
 
 /** A connection that brought less than this before it broke counts as a failure. */
 const PROGRESS_BYTES = 1024 * 1024;
@@ -24,6 +25,8 @@ export interface BlobOptions {
   readonly what: string;
   readonly offset: number;
   readonly policy: RetryPolicy;
+  /** See Timeouts. */
+  readonly rateWindowMs: number;
   readonly signal?: AbortSignal | undefined;
   notice(message: string): void;
 }
@@ -71,19 +74,19 @@ async function openPart(
       `${what}: the registry answers HTTP ${response.status} to a request for all of it`,
     );
   }
-  const length = header(response, 'content-length');
-  if (length !== undefined && header(response, 'content-encoding') === undefined) {
-    if (Number(length) !== descriptor.size) {
-      response.body.discard();
-      if (isHtml(response)) throw portalError(response, what);
-      throw new OciError(
-        'SIZE_MISMATCH',
-        `${what}: the registry has ${length} bytes, the manifest says ${descriptor.size}`,
-        {
-          hint: 'Pull again, and tell the registry if it stays so.',
-        },
-      );
-    }
+  // With a Content-Encoding (which some storages state for blobs that are gzip themselves) it is another length.
+  const isEncoded = header(response, 'content-encoding') !== undefined;
+  const length = isEncoded ? undefined : header(response, 'content-length');
+  if (length === undefined ? isHtml(response) : Number(length) !== descriptor.size) {
+    response.body.discard();
+    if (isHtml(response)) throw portalError(response, what);
+    throw new OciError(
+      'SIZE_MISMATCH',
+      `${what}: the registry has ${length} bytes, the manifest says ${descriptor.size}`,
+      {
+        hint: 'Pull again, and tell the registry if it stays so.',
+      },
+    );
   }
   return { response, start: 0 };
 }
@@ -94,7 +97,7 @@ async function* read(
   options: BlobOptions,
   first: Part,
 ): AsyncGenerator<Uint8Array> {
-  const { what, policy, signal } = options;
+  const { what, policy, rateWindowMs, signal } = options;
   const end = descriptor.size + 1;
   let part = first;
   let position = part.start; // offset in the blob of the next byte to deliver
@@ -104,7 +107,16 @@ async function* read(
     let failure: OciError;
     try {
       let at = part.start;
+      const isFastEnough = rateGuard(rateWindowMs);
+      let asked = monotonicMs();
       for await (const piece of part.response.body) {
+        if (!isFastEnough(piece.length, monotonicMs() - asked))
+          throw new OciError(
+            'TEMPORARY',
+            `${what}: the registry sends fewer than ${BLOB_MIN_BYTES_PER_SECOND} bytes a second`,
+            { hint: 'Try again later, or use a mirror.' },
+          );
+        asked = monotonicMs();
         const fresh = piece.subarray(Math.min(Math.max(position - at, 0), piece.length));
         at += piece.length;
         if (fresh.length === 0) continue;
@@ -112,6 +124,7 @@ async function* read(
         position += wanted.length;
         yield wanted;
         if (position >= end) return;
+        asked = monotonicMs();
       }
       if (position >= descriptor.size) return;
       failure = new OciError(
@@ -122,7 +135,7 @@ async function* read(
       if (signal?.aborted) throw error;
       if (position >= descriptor.size) return;
       const fault = networkFault(error, part.response.url);
-      if (!fault.transient) throw fault.error;
+      if (!fault.transient && fault.error.code !== 'TEMPORARY') throw fault.error;
       failure = fault.error;
     }
     failures = position - begun >= PROGRESS_BYTES ? 1 : failures + 1;
@@ -131,4 +144,19 @@ async function* read(
     await sleep(backoffMs(failures, policy), signal);
     part = await openPart(descriptor, request, what, position);
   }
+}
+
+/** Says, piece by piece, whether the peer is fast enough. Only the time that we wait for it counts. */
+function rateGuard(windowMs: number): (bytes: number, waitedMs: number) => boolean {
+  let bytes = 0;
+  let waited = 0;
+  return (more, waitedMs) => {
+    bytes += more;
+    waited += waitedMs;
+    if (waited < windowMs) return true;
+    const enough = bytes * 1000 >= waited * BLOB_MIN_BYTES_PER_SECOND;
+    bytes = 0;
+    waited = 0;
+    return enough;
+  };
 }

@@ -8,6 +8,8 @@ import { type Dirent, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { OciError, quote } from '../oci/errors.ts';
+import { apiHost } from '../oci/reference.ts';
+import type { TlsOptions } from './http.ts';
 import { readSmallFile } from './small-file.ts';
 
 export interface HostCertificates {
@@ -35,11 +37,16 @@ export function systemAuthorities(env: NodeJS.ProcessEnv): string | undefined {
   return undefined;
 }
 
-/** `certDir` is --cert-dir: the directory itself. `host` has passed parseDomain(). */
-export function hostCertificates(
-  host: string,
-  { certDir, env, root }: { certDir?: string | undefined; env: NodeJS.ProcessEnv; root: string },
-): HostCertificates {
+/** Where certificates are looked for. */
+export interface CertificatePlaces {
+  /** --cert-dir: the directory itself. */
+  readonly certDir?: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  readonly root: string;
+}
+
+/** `host` has passed parseDomain(). */
+export function hostCertificates(host: string, { certDir, env, root }: CertificatePlaces): HostCertificates {
   const config = env['XDG_CONFIG_HOME'] || join(env['HOME'] || homedir(), '.config');
   const directories =
     certDir === undefined
@@ -82,4 +89,25 @@ function read(directory: string, names: readonly string[]): HostCertificates {
       hint: `Put its key into ${join(directory, name.replace(/cert$/, 'key'))}`,
     });
   return { ca, cert: text(name) ?? '', key };
+}
+
+/**
+ * What a registry's origin, and the hosts it sends us to, are trusted by. The registry's trust holds for its token
+ * server and its storage as well; its client certificate is shown to itself only.
+ */
+export function tlsOptionsFor(
+  host: string,
+  verify: boolean,
+  places: CertificatePlaces,
+): (origin: URL) => TlsOptions {
+  const own = new URL(`https://${apiHost(host)}`).origin;
+  let known: HostCertificates | undefined;
+  return ({ origin }) => {
+    known ??= hostCertificates(host, places);
+    const system = systemAuthorities(places.env);
+    const client = origin === own && known.cert !== undefined ? { cert: known.cert, key: known.key! } : {};
+    // Without a bundle on this host the runtime's list stays, unless the registry brings an authority of its own.
+    const ca = [...(system === undefined ? [] : [system]), ...known.ca];
+    return { verify, ...(ca.length === 0 ? {} : { ca }), ...client };
+  };
 }

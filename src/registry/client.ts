@@ -9,27 +9,23 @@ import type { BlobStream, RawManifest } from '../oci/content.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { type Digest, digestOf, parseDigest, verifyDigest } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
-import { MANIFEST_MAX_BYTES } from '../oci/limits.ts';
+import { ERROR_BODY_MAX_BYTES, MANIFEST_MAX_BYTES } from '../oci/limits.ts';
 import { isNondistributable, MANIFEST_TYPES_ACCEPTED } from '../oci/media-type.ts';
-import { DOCKER_HUB } from '../oci/reference.ts';
+import { apiHost } from '../oci/reference.ts';
 import { openBlobStream } from './blob-stream.ts';
 import type { Credentials } from './credentials.ts';
+import { DEFAULT_TIMEOUTS, type HttpResponse, type Timeouts, type TlsOptions } from './http.ts';
 import { drain, header, isHtml, portalError, statusError } from './http-errors.ts';
 import { createSend, type SentResponse } from './request.ts';
 import { DEFAULT_RETRY, type RetryPolicy } from './retry.ts';
 import { createAuthenticator } from './token.ts';
-import {
-  DEFAULT_TIMEOUTS,
-  type HttpResponse,
-  openTransport,
-  type Timeouts,
-  type TlsOptions,
-} from './transport.ts';
+import { openTransport } from './transport.ts';
 
 export interface RegistryClientOptions {
   /** `host[:port]`; docker.io stands for Docker Hub. */
   readonly host: string;
-  readonly repository: string;
+  /** None to ask about the registry itself. */
+  readonly repository?: string;
   /** In order: the next is tried where no connection of the one before comes about. */
   readonly schemes: readonly ('https' | 'http')[];
   tlsFor(origin: URL): TlsOptions;
@@ -45,6 +41,8 @@ export interface RegistryClient {
   /** By tag, or by digest: then the bytes are verified. */
   fetchManifest(tagOrDigest: string): Promise<RawManifest>;
   openBlob(descriptor: Descriptor, options?: { offset?: number; signal?: AbortSignal }): Promise<BlobStream>;
+  /** Asks the registry whether it lets us in. False where it asked for no credentials. */
+  ping(): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -52,31 +50,29 @@ interface GetOptions {
   readonly signal?: AbortSignal | undefined;
   /** Read the body of a 200 whole. */
   readonly documentMaxBytes?: number;
+  readonly bulk?: boolean;
 }
 
+/** Blobs of this size are worth the client that is faster, but slower to load (transport.ts). */
+const BULK_MIN_BYTES = 1024 * 1024;
 /** How many of a layer's foreign URLs are tried. */
 const FOREIGN_URLS_MAX = 4;
 
 export function openRegistryClient(options: RegistryClientOptions): RegistryClient {
   const { host, repository } = options;
   const policy = options.retry ?? DEFAULT_RETRY;
-  const transport = openTransport({
-    env: options.env,
-    timeouts: options.timeouts ?? DEFAULT_TIMEOUTS,
-    tlsFor: options.tlsFor,
-  });
+  const timeouts = options.timeouts ?? DEFAULT_TIMEOUTS;
+  const transport = openTransport({ env: options.env, timeouts, tlsFor: options.tlsFor });
   const send = createSend(transport, policy, options.notice);
   const plainHttpAllowed = options.schemes.includes('http');
   const authenticator = createAuthenticator({
     host,
-    scope: `repository:${repository}:pull`,
+    scope: repository === undefined ? '' : `repository:${repository}:pull`,
     plainHttpAllowed,
     credentials: options.credentials,
     send,
   });
-  const bases = options.schemes.map(
-    (s) => new URL(`${s}://${host === DOCKER_HUB ? 'registry-1.docker.io' : host}`),
-  );
+  const bases = options.schemes.map((scheme) => new URL(`${scheme}://${apiHost(host)}`));
   let base = 0;
   let connected = false;
 
@@ -105,9 +101,14 @@ export function openRegistryClient(options: RegistryClientOptions): RegistryClie
   async function getAt(url: URL, headers: Record<string, string>, more: GetOptions): Promise<SentResponse> {
     for (let renewed = false; ; renewed = true) {
       const authorization = authenticator.header();
-      const request = { ...headers, ...(authorization === undefined ? {} : { authorization }) };
+      // Digests are of bytes as they are: compression on the way would be for nothing.
+      const request = {
+        ...headers,
+        'accept-encoding': 'identity',
+        ...(authorization === undefined ? {} : { authorization }),
+      };
       const response = await send(
-        { method: 'GET', url, headers: request, signal: more.signal },
+        { method: 'GET', url, headers: request, signal: more.signal, bulk: more.bulk },
         more.documentMaxBytes,
       );
       // Only the registry itself may ask for credentials: see token.ts.
@@ -133,6 +134,15 @@ export function openRegistryClient(options: RegistryClientOptions): RegistryClie
     );
     if (response.status !== 200) throw await failed(response, what);
     if (isHtml(response)) throw portalError(response, what);
+    const encoding = header(response, 'content-encoding');
+    if (encoding !== undefined && encoding !== 'identity')
+      throw new OciError(
+        'PROTOCOL',
+        `${what}: it comes encoded as ${quote(encoding)}, which was not asked for`,
+        {
+          hint: 'Tell the registry, or whoever runs the proxy before it.',
+        },
+      );
     const bytes = response.document;
     if (bytes === undefined)
       throw new OciError('BAD_IMAGE', `${what} has more than the ${MANIFEST_MAX_BYTES} bytes allowed`);
@@ -148,16 +158,25 @@ export function openRegistryClient(options: RegistryClientOptions): RegistryClie
     { offset = 0, signal }: { offset?: number; signal?: AbortSignal } = {},
   ): Promise<BlobStream> {
     const { digest } = descriptor;
+    const bulk = descriptor.size >= BULK_MIN_BYTES;
     const what = `blob ${digest} of ${quote(`${host}/${repository}`)}`;
     const request = async (range: string | undefined): Promise<HttpResponse> => {
       const headers = range === undefined ? {} : { range };
-      const response = await get(`/v2/${repository}/blobs/${digest}`, headers, { signal });
+      const response = await get(`/v2/${repository}/blobs/${digest}`, headers, { signal, bulk });
       if (isBlobStatus(response)) return response;
       const error = await failed(response, what);
       if (error.code !== 'IMAGE_NOT_FOUND') throw error;
       return (await requestForeign(descriptor, headers, signal)) ?? Promise.reject(error);
     };
-    return openBlobStream(descriptor, request, { what, offset, policy, signal, notice: options.notice });
+    const { rateWindowMs } = timeouts;
+    return openBlobStream(descriptor, request, {
+      what,
+      offset,
+      policy,
+      rateWindowMs,
+      signal,
+      notice: options.notice,
+    });
   }
 
   /** A non-distributable layer may be at its descriptor's urls, asked without any of our credentials. */
@@ -170,14 +189,27 @@ export function openRegistryClient(options: RegistryClientOptions): RegistryClie
     for (const text of (descriptor.urls ?? []).slice(0, FOREIGN_URLS_MAX)) {
       const url = URL.parse(text);
       if (url?.protocol !== 'https:' && !(url?.protocol === 'http:' && plainHttpAllowed)) continue;
-      const response = await send({ method: 'GET', url, headers, signal });
+      const response = await send({ method: 'GET', url, headers, signal, bulk: true });
       if (isBlobStatus(response)) return response;
       response.body.discard();
     }
     return undefined;
   }
 
-  return { fetchManifest, openBlob, close: () => transport.close() };
+  async function ping(): Promise<boolean> {
+    const response = await get('/v2/', {}, { documentMaxBytes: ERROR_BODY_MAX_BYTES });
+    if (response.status === 404) {
+      await drain(response);
+      throw new OciError('PROTOCOL', `${quote(host)} is not a registry (HTTP 404 at /v2/)`, {
+        hint: 'Check the host and the port.',
+      });
+    }
+    if (response.status !== 200) throw await failed(response, quote(host));
+    if (isHtml(response)) throw portalError(response, quote(host));
+    return authenticator.header() !== undefined;
+  }
+
+  return { fetchManifest, openBlob, ping, close: () => transport.close() };
 }
 
 function isBlobStatus({ status }: HttpResponse): boolean {

@@ -1,10 +1,10 @@
 /**
- * The docker-credential-* programs: `docker-credential-X get`, the server on stdin, JSON on stdout.
+ * The docker-credential-* programs: `docker-credential-X get`, `store` and `erase`; the server or JSON on stdin, JSON
+ * on stdout.
  *
  * Invariant: the program's name is one word without a slash; time and output are bounded; what it prints never
  * reaches a message.
  */
-import { spawn } from 'node:child_process';
 import { OciError, quote } from '../oci/errors.ts';
 import { parseJson } from '../oci/json.ts';
 import type { Credentials } from './credentials.ts';
@@ -18,34 +18,77 @@ export async function askHelper(
   server: string,
   env: NodeJS.ProcessEnv,
 ): Promise<Credentials | undefined> {
-  if (!/^[A-Za-z0-9_][A-Za-z0-9._-]{0,100}$/.test(suffix))
-    throw new OciError('CONFIG', `${quote(suffix)} is not the name of a credential helper`);
-  const program = `docker-credential-${suffix}`;
-  const { status, output } = await runHelper(program, server, env);
-  if (status !== 0) {
-    // The protocol knows "no such entry" only by this sentence on stdout.
-    if (/credentials not found/i.test(output.toString('utf8'))) return undefined;
-    throw new OciError('UNAVAILABLE', `${program} failed with status ${status}`, {
-      hint: `Run it by hand: echo ${server} | ${program} get`,
-    });
-  }
+  const program = programName(suffix);
+  const { status, output } = await runHelper(program, 'get', server, env);
+  if (isNotFound(status, output)) return undefined;
+  if (status !== 0) throw failed(program, 'get', status);
   const answer = parseJson(output, HELPER_OUTPUT_MAX_BYTES, `answer of ${program}`, 'CONFIG');
   const { Username, Secret } = (answer ?? {}) as { Username?: unknown; Secret?: unknown };
   if (typeof Username !== 'string' || typeof Secret !== 'string')
-    throw new OciError('CONFIG', `the answer of ${program} has no Username and Secret`);
+    throw new OciError('CONFIG', `the answer of ${program} has no Username and Secret`, {
+      hint: `Store the credentials again: ${program} store`,
+    });
   if (Secret === '') return undefined;
   return Username === '<token>'
     ? { kind: 'identity', token: Secret }
     : { kind: 'basic', username: Username, password: Secret };
 }
 
-function runHelper(
-  program: string,
+/** Hands credentials to the helper for good. */
+export async function storeInHelper(
+  suffix: string,
+  server: string,
+  { username, password }: { username: string; password: string },
+  env: NodeJS.ProcessEnv,
+): Promise<void> {
+  const program = programName(suffix);
+  const entry = JSON.stringify({ ServerURL: server, Username: username, Secret: password });
+  const { status } = await runHelper(program, 'store', entry, env);
+  if (status !== 0) throw failed(program, 'store', status);
+}
+
+/** False where the helper had nothing. */
+export async function eraseFromHelper(
+  suffix: string,
   server: string,
   env: NodeJS.ProcessEnv,
+): Promise<boolean> {
+  // Some helpers succeed at erasing what they do not have, others do not.
+  if ((await askHelper(suffix, server, env)) === undefined) return false;
+  const program = programName(suffix);
+  const { status } = await runHelper(program, 'erase', server, env);
+  if (status !== 0) throw failed(program, 'erase', status);
+  return true;
+}
+
+function programName(suffix: string): string {
+  if (/^[A-Za-z0-9_][A-Za-z0-9._-]{0,100}$/.test(suffix)) return `docker-credential-${suffix}`;
+  throw new OciError('CONFIG', `${quote(suffix)} is not the name of a credential helper`, {
+    hint: 'Correct credHelpers and credsStore in the authentication file.',
+  });
+}
+
+/** The protocol knows "no such entry" only by this sentence on stdout. */
+function isNotFound(status: number, output: Buffer): boolean {
+  return status !== 0 && /credentials not found/i.test(output.toString('utf8'));
+}
+
+function failed(program: string, action: string, status: number): OciError {
+  return new OciError('UNAVAILABLE', `${program} failed with status ${status}`, {
+    hint: `Run it by hand to see why: ${program} ${action}`,
+  });
+}
+
+function runHelper(
+  program: string,
+  action: 'get' | 'store' | 'erase',
+  input: string,
+  env: NodeJS.ProcessEnv,
 ): Promise<{ status: number; output: Buffer }> {
+  // Loaded when there is a helper to run: few pulls have one.
+  const { spawn } = process.getBuiltinModule('node:child_process');
   return new Promise((resolve, reject) => {
-    const child = spawn(program, ['get'], { env, stdio: ['pipe', 'pipe', 'ignore'] });
+    const child = spawn(program, [action], { env, stdio: ['pipe', 'pipe', 'ignore'] });
     const pieces: Buffer[] = [];
     let length = 0;
     let refusal: string | undefined;
@@ -71,6 +114,6 @@ function runHelper(
       else reject(new OciError('UNAVAILABLE', `${program} ${refusal}`));
     });
     child.stdin.on('error', () => {}); // a helper may leave without reading
-    child.stdin.end(`${server}\n`);
+    child.stdin.end(`${input}\n`);
   });
 }

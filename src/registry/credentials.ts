@@ -96,8 +96,13 @@ export function findHelper(file: AuthFile, host: string): string | undefined {
   return undefined;
 }
 
+/** As helpers know a registry. */
+export function serverOf(host: string): string {
+  return host === DOCKER_HUB ? DOCKER_HUB_KEY : host;
+}
+
 /** The host of `https://host/v1/` or of plain `host`; undefined for a key with a namespace. */
-function hostOfKey(key: string): string | undefined {
+export function hostOfKey(key: string): string | undefined {
   const match = /^(https?:\/\/)?([^/]+)(?:\/(.*))?$/.exec(key);
   if (!match) return undefined;
   const [, scheme, host, path] = match;

@@ -7,11 +7,10 @@
 import { escapeControl, OciError, quote } from '../oci/errors.ts';
 import { ERROR_BODY_MAX_BYTES } from '../oci/limits.ts';
 import { essence } from '../oci/media-type.ts';
-import type { HttpResponse } from './transport.ts';
+import type { HttpResponse } from './http.ts';
 
-/** Longest time for a small document as a whole; silence is bounded by the transport already. */
-const SMALL_BODY_DEADLINE_MS = 120_000;
 const DETAIL_MAX_CHARS = 1000;
+const BRIEFLY_MS = 5000;
 
 export function header(response: HttpResponse, name: string): string | undefined {
   const value = response.headers[name];
@@ -27,31 +26,31 @@ export function redactUrl(url: URL): string {
 export async function readBody(response: HttpResponse, maxBytes: number): Promise<Buffer | undefined> {
   const pieces: Uint8Array[] = [];
   let length = 0;
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
+  if (Number(header(response, 'content-length') ?? 0) > maxBytes) {
     response.body.discard();
-  }, SMALL_BODY_DEADLINE_MS);
-  try {
-    if (Number(header(response, 'content-length') ?? 0) > maxBytes) {
-      response.body.discard();
-      return undefined;
-    }
-    for await (const piece of response.body) {
-      length += piece.length;
-      if (length > maxBytes) return undefined;
-      pieces.push(piece);
-    }
-  } finally {
-    clearTimeout(timer);
+    return undefined;
   }
-  if (late) throw new OciError('TEMPORARY', `${redactUrl(response.url)} sends too slowly`);
+  for await (const piece of response.body) {
+    length += piece.length;
+    if (length > maxBytes) return undefined;
+    pieces.push(Buffer.from(piece)); // a client may use its memory again
+  }
   return Buffer.concat(pieces, length);
 }
 
 /** Reads a body that nobody wants where it is short, so that its connection can be used again. */
 export async function drain(response: HttpResponse): Promise<void> {
-  await readBody(response, ERROR_BODY_MAX_BYTES).catch(() => {});
+  await readBriefly(response).catch(() => {});
+}
+
+/** What comes of a body that is not worth waiting for; undefined where it is long. */
+async function readBriefly(response: HttpResponse): Promise<Buffer | undefined> {
+  const timer = setTimeout(() => response.body.discard(), BRIEFLY_MS);
+  try {
+    return await readBody(response, ERROR_BODY_MAX_BYTES);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 interface Fault {
@@ -129,7 +128,8 @@ export function networkFault(error: unknown, url: URL): Fault {
       `${host} does not speak TLS as expected`,
       `If it is a plain HTTP registry, set insecure=true for it in registries.conf, or give --plain-http.`,
     );
-  if ((error as Error | undefined)?.name === 'HTTPParserError' || code.startsWith('UND_ERR_'))
+  // undici's names and those of Node's own parser.
+  if ((error as Error | undefined)?.name === 'HTTPParserError' || /^(UND_ERR_|HPE_)/.test(code))
     return fault(
       'PROTOCOL',
       `${host} does not speak HTTP as expected: ${text}`,
@@ -146,14 +146,16 @@ export function networkFault(error: unknown, url: URL): Fault {
 async function peerSays(response: HttpResponse): Promise<string> {
   let text = '';
   try {
-    text = (await readBody(response, ERROR_BODY_MAX_BYTES))?.toString('utf8') ?? '';
+    text = (await readBriefly(response))?.toString('utf8') ?? '';
     const { errors } = JSON.parse(text) as { errors?: { code?: unknown; message?: unknown }[] };
     if (Array.isArray(errors) && errors.length > 0)
       text = errors.map((e) => `${String(e?.code ?? '')}: ${String(e?.message ?? '')}`).join('; ');
   } catch {
     // not JSON, or cut off: the text we have is all there is to say
   }
-  return escapeControl(text.slice(0, DETAIL_MAX_CHARS));
+  // Some servers show the headers they did not like, with our credentials in them.
+  const harmless = text.replace(/\b(Basic|Bearer)(\s+)[\w+/=.~-]{4,}/gi, '$1$2…');
+  return escapeControl(harmless.slice(0, DETAIL_MAX_CHARS));
 }
 
 /** The error for a response that is not the wanted one. Reads and ends the body. */

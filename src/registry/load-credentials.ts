@@ -8,16 +8,15 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { OciError, quote } from '../oci/errors.ts';
-import { DOCKER_HUB } from '../oci/reference.ts';
 import { askHelper } from './credential-helper.ts';
 import {
   AUTH_FILE_MAX_BYTES,
   type AuthFile,
   type Credentials,
-  DOCKER_HUB_KEY,
   findAuth,
   findHelper,
   parseAuthFile,
+  serverOf,
 } from './credentials.ts';
 import { readSmallFile } from './small-file.ts';
 
@@ -41,14 +40,32 @@ export async function findCredentials(
   options: CredentialOptions,
 ): Promise<Credentials | undefined> {
   for (const file of authFiles(options)) {
-    const helper = findHelper(file, host);
-    const found =
-      (await ask(helper, host, file, options)) ??
-      findAuth(file, host, repository) ??
-      (helper === undefined ? await ask(file.credsStore, host, file, options) : undefined);
+    const found = await findIn(file, host, repository, options);
     if (found !== undefined) return found;
   }
   return undefined;
+}
+
+/** The files that have, or whose helpers have, credentials for a registry as a whole. */
+export async function placesOfCredentials(host: string, options: CredentialOptions): Promise<string[]> {
+  const places: string[] = [];
+  for (const file of authFiles(options))
+    if ((await findIn(file, host, '', options)) !== undefined) places.push(file.path);
+  return places;
+}
+
+async function findIn(
+  file: AuthFile,
+  host: string,
+  repository: string,
+  options: CredentialOptions,
+): Promise<Credentials | undefined> {
+  const helper = findHelper(file, host);
+  return (
+    (await ask(helper, host, file, options)) ??
+    findAuth(file, host, repository) ??
+    (helper === undefined ? await ask(file.credsStore, host, file, options) : undefined)
+  );
 }
 
 async function ask(
@@ -59,7 +76,7 @@ async function ask(
 ): Promise<Credentials | undefined> {
   if (helper === undefined) return undefined;
   try {
-    return await askHelper(helper, host === DOCKER_HUB ? DOCKER_HUB_KEY : host, env);
+    return await askHelper(helper, serverOf(host), env);
   } catch (error) {
     if (!(error instanceof OciError)) throw error;
     warn(`${error.message} (a credential helper of ${quote(file.path)})`);

@@ -1,9 +1,10 @@
 /**
- * systemd's registry database: JSON files `image.NAME.oci-registry` and `default.oci-registry` that complete names
- * without a registry (systemd 260 and later, importctl(1) pull-oci). Pure.
+ * systemd's registry database (systemd 260 and later, importctl(1) pull-oci): JSON files `image.NAME.oci-registry`
+ * and `default.oci-registry` that complete names without a registry, and `registry.HOST.oci-registry` that say where
+ * the images of a registry really are. Pure.
  *
- * Invariant: a rule gives a full reference or nothing. Files for names that have a registry
- * (`registry.HOST.oci-registry`) are not used: registries.conf rules there.
+ * Invariant: a rule gives a full reference or nothing. A registry's file only counts where registries.conf has no
+ * rule for the image.
  */
 import { OciError, quote } from '../oci/errors.ts';
 import { parseJson } from '../oci/json.ts';
@@ -28,9 +29,13 @@ export interface OciRegistryRule {
 export const OCI_REGISTRY_MAX_BYTES = 64 * 1024;
 export const DEFAULT_OCI_REGISTRY = 'default.oci-registry';
 
-/** The file that completes this short name; bytes that are special in a file name become %xx. */
-export function ociRegistryFileName(path: string): string {
-  return `image.${path.replace(/[^A-Za-z0-9._-]/g, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`)}.oci-registry`;
+/** The file for a short name (`image`) or for a host; bytes that are special in a file name become %xx. */
+export function ociRegistryFileName(kind: 'image' | 'registry', name: string): string {
+  const escaped = name.replace(
+    /[^A-Za-z0-9._-]/g,
+    (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+  return `${kind}.${escaped}.oci-registry`;
 }
 
 export function parseOciRegistry(bytes: Uint8Array, path: string): OciRegistryRule {
@@ -59,20 +64,22 @@ export function parseOciRegistry(bytes: Uint8Array, path: string): OciRegistryRu
   return Object.fromEntries(keys.flatMap((key) => (text(key) === undefined ? [] : [[key, text(key)]])));
 }
 
-/** The short name completed, or undefined where the rule names no registry. Throws CONFIG. */
+/** The name completed or redirected; undefined where nothing names a registry. Throws CONFIG. */
 export function applyOciRegistry(rule: OciRegistryRule, name: TypedName): Reference | undefined {
-  const registry = rule.overrideRegistry ?? rule.defaultRegistry;
+  const registry = rule.overrideRegistry ?? name.domain ?? rule.defaultRegistry;
   if (registry === undefined) return undefined;
   const prefix = name.path.includes('/') ? '' : (rule.shortImagePrefix ?? '');
   try {
     const path = parsePath(rule.overrideImage ?? prefix + name.path);
     const needsTag = rule.defaultTag !== undefined && name.tag === undefined && name.digest === undefined;
     const tag = needsTag ? { tag: parseTag(rule.defaultTag!) } : {};
-    return atDomain({ ...name, path, ...tag }, parseDomain(registry));
+    const { domain: _, ...rest } = name;
+    return atDomain({ ...rest, path, ...tag }, parseDomain(registry));
   } catch (error) {
     throw new OciError(
       'CONFIG',
       `an .oci-registry file for ${quote(name.path)}: ${(error as OciError).message}`,
+      { hint: 'Correct the file below /etc/systemd/oci-registry or /usr/lib/systemd/oci-registry.' },
     );
   }
 }

@@ -7,7 +7,7 @@
 import { parse as parseToml } from 'smol-toml';
 import { escapeControl, OciError, quote } from '../oci/errors.ts';
 import { atDomain, parseDomain, parsePath, type Reference, repositoryName } from '../oci/reference.ts';
-import type { OciRegistryRule } from './oci-registry.ts';
+import { applyOciRegistry, type OciRegistryRule, ociRegistryFileName } from './oci-registry.ts';
 
 export interface Mirror {
   readonly location: string;
@@ -38,7 +38,7 @@ export interface RegistriesConf {
   readonly registries: readonly RegistryRule[];
   /** Short name → full name, with the file it is from. */
   readonly aliases: ReadonlyMap<string, { readonly target: string; readonly path: string }>;
-  /** The rule in systemd's file of that name (`image.fedora.oci-registry`), if there is one. */
+  /** The rule in systemd's file of that name (`registry.docker.io.oci-registry`), if there is one. */
   ociRegistryRule(fileName: string): OciRegistryRule | undefined;
 }
 
@@ -152,8 +152,11 @@ export interface Endpoint {
 export function endpointsFor(reference: Reference, conf: RegistriesConf): Endpoint[] {
   const rule = findRule(reference, conf.registries);
   const name = repositoryName(reference);
-  if (rule === undefined)
-    return [{ host: reference.domain, repository: reference.path, insecure: false, isMirror: false }];
+  if (rule === undefined) {
+    const file = conf.ociRegistryRule(ociRegistryFileName('registry', reference.domain));
+    const { domain, path } = (file && applyOciRegistry(file, reference)) ?? reference;
+    return [{ host: domain, repository: path, insecure: false, isMirror: false }];
+  }
   if (rule.blocked)
     throw new OciError('DENIED', `${quote(name)} is blocked in registries.conf`, {
       hint: `Change blocked=true of the prefix ${rule.prefix} if you want it.`,
@@ -175,6 +178,16 @@ export function endpointsFor(reference: Reference, conf: RegistriesConf): Endpoi
     ...mirrors.map((mirror) => at(mirror.location, mirror.insecure, true)),
     at(own, rule.insecure, false),
   ];
+}
+
+/** Whether the configuration lets this physical host, a registry's or a mirror's, go without certificates. */
+export function isInsecureHost(host: string, conf: RegistriesConf): boolean {
+  return conf.registries
+    .flatMap(({ location, prefix, insecure, mirrors }) => [
+      { location: location ?? prefix, insecure },
+      ...mirrors,
+    ])
+    .some(({ location, insecure }) => insecure && location.split('/', 1)[0] === host);
 }
 
 function findRule(reference: Reference, rules: readonly RegistryRule[]): RegistryRule | undefined {

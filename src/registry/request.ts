@@ -5,16 +5,17 @@
  * https never becomes http; at most REDIRECTS_MAX hops, RetryPolicy.attempts attempts and RetryPolicy.budgetMs.
  */
 import { OciError, quote } from '../oci/errors.ts';
+import type { HttpClient, HttpRequest, HttpResponse } from './http.ts';
 import { drain, header, networkFault, readBody, redactUrl, statusError } from './http-errors.ts';
 import {
   backoffMs,
   isTransientStatus,
+  monotonicMs,
   parseRetryAfter,
   RETRY_AFTER_MAX_MS,
   type RetryPolicy,
   sleep,
 } from './retry.ts';
-import type { HttpRequest, HttpResponse, Transport } from './transport.ts';
 
 const REDIRECTS_MAX = 5;
 const REDIRECT_STATUSES: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
@@ -28,15 +29,11 @@ export interface SentResponse extends HttpResponse {
 export type Send = (request: HttpRequest, documentMaxBytes?: number) => Promise<SentResponse>;
 
 /** The response of any status but a redirect or a transient one. `notice` hears of every attempt that failed. */
-export function createSend(
-  transport: Transport,
-  policy: RetryPolicy,
-  notice: (message: string) => void,
-): Send {
+export function createSend(client: HttpClient, policy: RetryPolicy, notice: (message: string) => void): Send {
   return async (request, documentMaxBytes) => {
-    const started = performance.now();
+    const started = monotonicMs();
     for (let failures = 1; ; failures++) {
-      const attempt = await tryOnce(transport, request, documentMaxBytes);
+      const attempt = await tryOnce(client, request, documentMaxBytes);
       if ('response' in attempt) return attempt.response;
       const wait = attempt.retryAfterMs ?? backoffMs(failures, policy);
       if (!attempt.transient || failures >= policy.attempts) throw attempt.error;
@@ -49,7 +46,7 @@ export function createSend(
             cause: attempt.error,
           },
         );
-      if (performance.now() - started + wait > policy.budgetMs) throw attempt.error;
+      if (monotonicMs() - started + wait > policy.budgetMs) throw attempt.error;
       notice(`${attempt.error.message}; trying again in ${(wait / 1000).toFixed(1)} s`);
       await sleep(wait, request.signal);
     }
@@ -62,14 +59,14 @@ type Attempt =
 
 /** One walk from the registry to the end of its redirects. */
 async function tryOnce(
-  transport: Transport,
+  client: HttpClient,
   request: HttpRequest,
   documentMaxBytes?: number,
 ): Promise<Attempt> {
   let current = request;
   try {
     for (let hops = 0; ; hops++) {
-      const response = await transport.exchange(current);
+      const response = await client.exchange(current);
       if (REDIRECT_STATUSES.has(response.status)) {
         await drain(response);
         if (hops >= REDIRECTS_MAX)

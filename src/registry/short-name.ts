@@ -21,14 +21,14 @@ import type { RegistriesConf } from './registries-conf.ts';
  * file for the image; else unqualified-search-registries; else systemd's default. Throws USAGE where nothing fits.
  */
 export function resolveShortName(name: TypedName, conf: RegistriesConf): Reference[] {
-  if (name.domain !== undefined) return [withDefaultTag({ ...name, domain: name.domain })];
+  if (name.domain !== undefined) return [withTag({ ...name, domain: name.domain }, conf)];
   const alias = findAlias(name, conf);
-  if (alias !== undefined) return [withDefaultTag(alias)];
+  if (alias !== undefined) return [withTag(alias, conf)];
   if (conf.searchRegistries.length > 0)
-    return conf.searchRegistries.map((host) => withDefaultTag(atDomain(name, searchHost(host))));
+    return conf.searchRegistries.map((host) => withTag(atDomain(name, searchHost(host)), conf));
   const rule = conf.ociRegistryRule(DEFAULT_OCI_REGISTRY);
   const reference = rule && applyOciRegistry(rule, name);
-  if (reference) return [withDefaultTag(reference)];
+  if (reference) return [withTag(reference, conf)];
   throw new OciError(
     'USAGE',
     `the short name ${quote(name.path)} names no registry, and none is configured`,
@@ -38,10 +38,18 @@ export function resolveShortName(name: TypedName, conf: RegistriesConf): Referen
   );
 }
 
+/** A reference that has neither tag nor digest gets the tag that is usual at its registry. */
+export function withTag(reference: Reference, conf: RegistriesConf): Reference {
+  if (reference.tag !== undefined || reference.digest !== undefined) return reference;
+  const rule = conf.ociRegistryRule(ociRegistryFileName('registry', reference.domain));
+  const tag = rule && applyOciRegistry(rule, reference)?.tag;
+  return withDefaultTag(tag === undefined ? reference : { ...reference, tag });
+}
+
 export function findAlias(name: TypedName, conf: RegistriesConf): Reference | undefined {
   const alias = conf.aliases.get(name.path);
   if (alias === undefined) {
-    const rule = conf.ociRegistryRule(ociRegistryFileName(name.path));
+    const rule = conf.ociRegistryRule(ociRegistryFileName('image', name.path));
     return rule && applyOciRegistry(rule, name);
   }
   const target = parseName(alias.target);
@@ -49,6 +57,7 @@ export function findAlias(name: TypedName, conf: RegistriesConf): Reference | un
     throw new OciError(
       'CONFIG',
       `${quote(alias.path)}: alias ${quote(name.path)} is not a full name without tag`,
+      { hint: `Write it as ${name.path} = "registry.example/path".` },
     );
   return { ...name, domain: target.domain, path: target.path };
 }
@@ -58,6 +67,8 @@ export function searchHost(host: string): string {
   try {
     return parseDomain(host);
   } catch {
-    throw new OciError('CONFIG', `registries.conf: the search registry ${quote(host)} is not a host`);
+    throw new OciError('CONFIG', `registries.conf: the search registry ${quote(host)} is not a host`, {
+      hint: 'Write host or host:port in unqualified-search-registries.',
+    });
   }
 }

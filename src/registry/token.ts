@@ -34,7 +34,7 @@ const CLIENT_ID = 'ocictl';
 export function createAuthenticator(options: {
   /** As the user knows the registry, for messages. */
   host: string;
-  /** `repository:NAME:pull`, asked for where the challenge names no scope. */
+  /** `repository:NAME:pull` or nothing, asked for where the challenge names no scope. */
   scope: string;
   plainHttpAllowed: boolean;
   /** Asked at the first challenge only: a credential helper is a slow program. */
@@ -68,7 +68,7 @@ export function createAuthenticator(options: {
       const form = new URLSearchParams({
         grant_type: 'refresh_token',
         client_id: CLIENT_ID,
-        scope,
+        ...(scope === '' ? {} : { scope }),
         refresh_token: known.token,
         ...(service === undefined ? {} : { service }),
       });

@@ -4,16 +4,18 @@
  * Invariant: whichever endpoint answers, the name is the one the user meant; --creds, --cert-dir, --tls-verify and
  * --plain-http concern the registry itself and never its mirrors, which are other hosts.
  */
+import type { BlobStream } from '../oci/content.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { OciError, toOciError } from '../oci/errors.ts';
-import { DOCKER_HUB, formatReference, type Reference } from '../oci/reference.ts';
-import { hostCertificates, systemAuthorities } from '../registry/certificates.ts';
+import { formatReference, type Reference } from '../oci/reference.ts';
+import { tlsOptionsFor } from '../registry/certificates.ts';
 import { openRegistryClient, type RegistryClient } from '../registry/client.ts';
 import type { Credentials } from '../registry/credentials.ts';
+import type { Timeouts } from '../registry/http.ts';
 import { findCredentials } from '../registry/load-credentials.ts';
 import { type Endpoint, endpointsFor, type RegistriesConf } from '../registry/registries-conf.ts';
 import type { RetryPolicy } from '../registry/retry.ts';
-import type { Timeouts, TlsOptions } from '../registry/transport.ts';
 import type { ImageSource } from './image-source.ts';
 
 export interface DockerSourceOptions {
@@ -27,6 +29,11 @@ export interface DockerSourceOptions {
   readonly timeouts?: Timeouts | undefined;
   readonly retry?: RetryPolicy | undefined;
   notice(message: string): void;
+}
+
+interface BlobRequest {
+  readonly offset?: number;
+  readonly signal?: AbortSignal;
 }
 
 /** `reference` has a tag or a digest. */
@@ -49,20 +56,65 @@ export function openDockerSource(
     return client;
   }
 
-  async function atEach<T>(ask: (client: RegistryClient) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const errors: OciError[] = [];
-    for (const endpoint of [preferred, ...endpoints.filter((other) => other !== preferred)]) {
+  /** Asks the endpoints that are not in `failed`, whose errors it adds there; throws when none is left. */
+  async function atEach<T>(
+    ask: (client: RegistryClient) => Promise<T>,
+    signal?: AbortSignal,
+    failed: Map<Endpoint, OciError> = new Map(),
+  ): Promise<{ answer: T; endpoint: Endpoint }> {
+    for (const endpoint of [preferred, ...endpoints]) {
+      if (failed.has(endpoint)) continue;
       try {
         const answer = await ask(clientOf(endpoint));
         preferred = endpoint;
-        return answer;
+        return { answer, endpoint };
       } catch (error) {
         if (signal?.aborted) throw error;
-        errors.push(toOciError(error));
-        if (endpoint.isMirror) options.notice(`mirror ${endpoint.host}: ${errors.at(-1)!.message}`);
+        fail(endpoint, error, failed);
       }
     }
-    throw combine(errors);
+    throw combine(endpoints.flatMap((endpoint) => failed.get(endpoint) ?? []));
+  }
+
+  function fail(endpoint: Endpoint, error: unknown, failed: Map<Endpoint, OciError>): void {
+    const known = toOciError(error);
+    failed.set(endpoint, known);
+    if (endpoint.isMirror) options.notice(`mirror ${endpoint.host}: ${known.message}`);
+  }
+
+  /** The rest of a blob comes from the next endpoint where one breaks off for good. */
+  async function openBlob(descriptor: Descriptor, { offset = 0, signal }: BlobRequest): Promise<BlobStream> {
+    const failed = new Map<Endpoint, OciError>();
+    const open = (from: number) =>
+      atEach(
+        (client) =>
+          client.openBlob(descriptor, { offset: from, ...(signal === undefined ? {} : { signal }) }),
+        signal,
+        failed,
+      );
+    const first = await open(offset);
+
+    async function* read(): AsyncGenerator<Uint8Array> {
+      let { answer: stream, endpoint } = first;
+      let position = stream.offset;
+      for (;;) {
+        try {
+          let at = stream.offset;
+          for await (const piece of stream.body) {
+            const fresh = piece.subarray(Math.min(Math.max(position - at, 0), piece.length));
+            at += piece.length;
+            position += fresh.length;
+            if (fresh.length > 0) yield fresh;
+          }
+          return;
+        } catch (error) {
+          if (signal?.aborted) throw error;
+          fail(endpoint, error, failed);
+          ({ answer: stream, endpoint } = await open(position));
+        }
+      }
+    }
+    return { offset: first.answer.offset, body: read() };
   }
 
   let top: ReturnType<RegistryClient['fetchManifest']> | undefined;
@@ -70,13 +122,12 @@ export function openDockerSource(
     description: `docker://${formatReference(reference)}`,
     localName: formatReference(reference),
     fetchManifest(digest?: Digest) {
-      const fetch = (what: string) => atEach((client) => client.fetchManifest(what));
+      const fetch = async (what: string) => (await atEach((client) => client.fetchManifest(what))).answer;
       if (digest !== undefined) return fetch(digest);
       top ??= fetch(reference.digest ?? reference.tag ?? 'latest');
       return top;
     },
-    openBlob: (descriptor, blobOptions) =>
-      atEach((client) => client.openBlob(descriptor, blobOptions), blobOptions?.signal),
+    openBlob: (descriptor, request = {}) => openBlob(descriptor, request),
     async close() {
       for (const client of clients.values()) await client.close();
     },
@@ -88,7 +139,7 @@ function combine(errors: readonly OciError[]): OciError {
   if (errors.length === 1) return errors[0]!;
   const own = errors.at(-1)!;
   return new OciError(own.code, own.message, {
-    ...(own.hint === undefined ? {} : { hint: own.hint }),
+    hint: own.hint,
     detail: errors.map(({ message }) => message).join('\n'),
     cause: own,
   });
@@ -104,7 +155,7 @@ function openEndpoint(endpoint: Endpoint, options: DockerSourceOptions): Registr
     host,
     repository,
     schemes: plainHttp ? ['http'] : insecure ? ['https', 'http'] : ['https'],
-    tlsFor: tlsOptions(host, !insecure, isMirror ? undefined : options.certDir, env, root),
+    tlsFor: tlsOptionsFor(host, !insecure, { certDir: isMirror ? undefined : options.certDir, env, root }),
     credentials: async () =>
       credentials ??
       (await findCredentials(host, repository, {
@@ -118,27 +169,4 @@ function openEndpoint(endpoint: Endpoint, options: DockerSourceOptions): Registr
     timeouts: options.timeouts,
     retry: options.retry,
   });
-}
-
-/**
- * The registry's trust holds for the hosts it sends us to as well (its token server, its storage); its client
- * certificate is shown to itself only.
- */
-function tlsOptions(
-  host: string,
-  verify: boolean,
-  certDir: string | undefined,
-  env: NodeJS.ProcessEnv,
-  root: string,
-): (origin: URL) => TlsOptions {
-  const own = new URL(`https://${host === DOCKER_HUB ? 'registry-1.docker.io' : host}`).origin;
-  let known: ReturnType<typeof hostCertificates> | undefined;
-  return ({ origin }) => {
-    known ??= hostCertificates(host, { certDir, env, root });
-    const system = systemAuthorities(env);
-    const client = origin === own && known.cert !== undefined ? { cert: known.cert, key: known.key! } : {};
-    // Without a bundle on this host the runtime's list stays, unless the registry brings an authority of its own.
-    const ca = [...(system === undefined ? [] : [system]), ...known.ca];
-    return { verify, ...(ca.length === 0 ? {} : { ca }), ...client };
-  };
 }

@@ -5,16 +5,15 @@
  * registry that cannot answer stops the search, because the next one's image of that name may be somebody else's.
  */
 import { OciError, quote } from '../oci/errors.ts';
-import { parseName, parseReference, type Reference, withDefaultTag } from '../oci/reference.ts';
+import { parseName, parseReference, type Reference } from '../oci/reference.ts';
 import { splitPair } from '../registry/credentials.ts';
+import { DEFAULT_TIMEOUTS, type Timeouts } from '../registry/http.ts';
 import { loadRegistriesConf } from '../registry/load-registries-conf.ts';
 import type { RegistriesConf } from '../registry/registries-conf.ts';
 import type { RetryPolicy } from '../registry/retry.ts';
-import { resolveShortName } from '../registry/short-name.ts';
-import { DEFAULT_TIMEOUTS, type Timeouts } from '../registry/transport.ts';
+import { resolveShortName, withTag } from '../registry/short-name.ts';
 import { type DockerSourceOptions, openDockerSource } from './docker-source.ts';
 import type { ImageSource } from './image-source.ts';
-import { openOciLayoutSource } from './oci-layout-source.ts';
 
 export interface SourceOptions {
   /** --authfile: the only file of credentials to read. */
@@ -37,17 +36,27 @@ export interface SourceOptions {
   retry?: RetryPolicy;
 }
 
-const LATER = ['oci-archive:', 'docker-archive:', 'docker-daemon:', 'containers-storage:', 'dir:'];
+type OpenOnDisk = (spec: string, env: NodeJS.ProcessEnv) => Promise<ImageSource>;
 
-/** `fedora`, `quay.io/x/y:tag@sha256:…`, `docker://…`, `oci:DIR[:TAG]`. */
+/** Loaded when they are asked for: most pulls come from a registry. */
+const ON_DISK: Readonly<Record<string, () => Promise<OpenOnDisk>>> = {
+  'oci:': async () => (await import('./oci-layout-source.ts')).openOciLayoutSource,
+  'oci-archive:': async () => (await import('./oci-layout-source.ts')).openOciArchiveSource,
+  'docker-archive:': async () => (await import('./docker-archive-source.ts')).openDockerArchiveSource,
+};
+/** What other tools know. */
+const FOREIGN = ['docker-daemon:', 'containers-storage:', 'dir:'];
+
+/** `fedora`, `quay.io/x/y:tag@sha256:…`, `docker://…`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]`. */
 export async function openSource(name: string, options: SourceOptions = {}): Promise<ImageSource> {
-  if (name.startsWith('oci:')) return openOciLayoutSource(name.slice('oci:'.length));
-  const later = LATER.find((prefix) => name.startsWith(prefix));
-  if (later !== undefined)
-    throw new OciError('UNSUPPORTED', `${quote(name)}: images cannot come from ${later} yet`, {
-      hint: 'Unpack the image into a layout directory and use oci:DIR.',
-    });
   const env = options.env ?? process.env;
+  for (const [prefix, load] of Object.entries(ON_DISK))
+    if (name.startsWith(prefix)) return (await load())(name.slice(prefix.length), env);
+  const foreign = FOREIGN.find((prefix) => name.startsWith(prefix));
+  if (foreign !== undefined)
+    throw new OciError('UNSUPPORTED', `${quote(name)}: images cannot come from ${foreign}`, {
+      hint: 'Save the image into an archive and use oci-archive:FILE or docker-archive:FILE.',
+    });
   const root = options.configRoot ?? '';
   const conf = loadRegistriesConf({ env, root });
   const references = candidates(name, conf);
@@ -77,7 +86,7 @@ export async function openSource(name: string, options: SourceOptions = {}): Pro
 }
 
 function candidates(name: string, conf: RegistriesConf): Reference[] {
-  if (name.startsWith('docker://')) return [withDefaultTag(parseReference(name.slice('docker://'.length)))];
+  if (name.startsWith('docker://')) return [withTag(parseReference(name.slice('docker://'.length)), conf)];
   return resolveShortName(parseName(name), conf);
 }
 

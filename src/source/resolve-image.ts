@@ -4,8 +4,7 @@
  * Invariant: every byte returned matches the digest and the size of the descriptor it was reached by; the layers
  * are of types we can apply, and there is one diffID for each.
  */
-import type { Descriptor } from '../oci/descriptor.ts';
-import { verifyDigest } from '../oci/digest.ts';
+import { type Descriptor, verifyContent } from '../oci/descriptor.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type ImageConfig, parseImageConfig } from '../oci/image-config.ts';
 import { chooseEntry } from '../oci/image-index.ts';
@@ -35,8 +34,11 @@ export async function resolveImage(
 ): Promise<ResolvedImage> {
   const { descriptor, bytes, manifest } = await resolveManifest(source, platform, local);
   checkRunnable(manifest);
-  const rawConfig = local(manifest.config) ?? (await readBlob(source, manifest.config, CONFIG_MAX_BYTES));
-  verify(rawConfig, manifest.config, 'image configuration');
+  const rawConfig =
+    manifest.config.data ??
+    local(manifest.config) ??
+    (await readBlob(source, manifest.config, CONFIG_MAX_BYTES));
+  verifyContent(rawConfig, manifest.config, `image configuration ${manifest.config.digest}`);
   const imageConfig = parseImageConfig(rawConfig);
   if (imageConfig.diffIDs.length !== manifest.layers.length)
     throw new OciError(
@@ -75,8 +77,8 @@ async function resolveManifest(
       );
     }
     descriptor = entry;
-    bytes = local(entry) ?? (await source.fetchManifest(entry.digest)).bytes;
-    verify(bytes, entry, 'manifest');
+    bytes = entry.data ?? local(entry) ?? (await source.fetchManifest(entry.digest)).bytes;
+    verifyContent(bytes, entry, `manifest ${entry.digest}`);
     document = parseManifestOrIndex(bytes, entry.mediaType);
   }
   return { descriptor, bytes, manifest: document };
@@ -95,7 +97,11 @@ function checkPlatform(config: ImageConfig, wanted: Platform, source: ImageSourc
 }
 
 /** The whole of a small blob, not yet verified. Throws BAD_IMAGE where it claims more than maxBytes. */
-async function readBlob(source: ImageSource, descriptor: Descriptor, maxBytes: number): Promise<Uint8Array> {
+export async function readBlob(
+  source: ImageSource,
+  descriptor: Descriptor,
+  maxBytes: number,
+): Promise<Uint8Array> {
   if (descriptor.size > maxBytes)
     throw new OciError(
       'BAD_IMAGE',
@@ -103,14 +109,6 @@ async function readBlob(source: ImageSource, descriptor: Descriptor, maxBytes: n
     );
   const { body } = await source.openBlob(descriptor);
   const pieces: Uint8Array[] = [];
-  for await (const piece of body) pieces.push(piece);
+  for await (const piece of body) pieces.push(Uint8Array.from(piece));
   return Buffer.concat(pieces);
-}
-
-function verify(bytes: Uint8Array, { digest, size }: Descriptor, what: string): void {
-  if (bytes.length !== size)
-    throw new OciError('SIZE_MISMATCH', `${what} ${digest}: got ${bytes.length} bytes, expected ${size}`, {
-      hint: 'Pull again, and tell the registry if it stays so.',
-    });
-  verifyDigest(bytes, digest, `${what} ${digest}`);
 }

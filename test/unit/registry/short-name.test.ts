@@ -54,8 +54,9 @@ test('short names', () => {
 });
 
 test('.oci-registry files', () => {
-  assert.equal(ociRegistryFileName('fedora-minimal'), 'image.fedora-minimal.oci-registry');
-  assert.equal(ociRegistryFileName('a/b_c'), 'image.a%2fb_c.oci-registry');
+  assert.equal(ociRegistryFileName('image', 'fedora-minimal'), 'image.fedora-minimal.oci-registry');
+  assert.equal(ociRegistryFileName('image', 'a/b_c'), 'image.a%2fb_c.oci-registry');
+  assert.equal(ociRegistryFileName('registry', 'r.example:5000'), 'registry.r.example%3a5000.oci-registry');
   const parse = (text: string) => parseOciRegistry(Buffer.from(text), '/f');
   assert.deepEqual(parse('{"overrideRegistry":"r.io","defaultProtocol":"https","other":1}'), {
     overrideRegistry: 'r.io',

@@ -142,10 +142,10 @@ test('names', async (t) => {
     await source.close();
     assert.equal(source.localName, full, typed);
   }
-  for (const prefix of ['oci-archive:', 'docker-archive:', 'docker-daemon:', 'containers-storage:', 'dir:'])
+  for (const prefix of ['docker-daemon:', 'containers-storage:', 'dir:'])
     await assert.rejects(openSource(`${prefix}/x`, withConf(t, '')), {
       code: 'UNSUPPORTED',
-      message: `'${prefix}/x': images cannot come from ${prefix} yet`,
+      message: `'${prefix}/x': images cannot come from ${prefix}`,
     });
   await assert.rejects(openSource('UPPER', withConf(t, '')), {
     code: 'USAGE',
