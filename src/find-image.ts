@@ -4,7 +4,7 @@
  */
 import { OciError, quote } from './oci/errors.ts';
 import { loadRegistriesConf } from './registry/load-registries-conf.ts';
-import { candidateNames } from './source/local-name.ts';
+import { candidateNames, isPlace } from './source/local-name.ts';
 import type { SourceOptions } from './source/open-source.ts';
 import type { StoredImage } from './store/images.ts';
 import type { Store } from './store/store.ts';
@@ -42,7 +42,7 @@ export function namesFor(name: string, place: ConfigPlace = {}): string[] {
 }
 
 function fullNames(name: string, { env = process.env, configRoot = '' }: ConfigPlace): string[] {
-  if (name.startsWith('oci:')) return []; // a place, not a name
+  if (isPlace(name)) return [];
   try {
     return candidateNames(name, loadRegistriesConf({ env, root: configRoot }));
   } catch (error) {

@@ -23,6 +23,7 @@ import {
   rmdirSync,
   rmSync,
   statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -32,14 +33,14 @@ import { openUserNamespace } from './host/user-namespace.ts';
 import { type Digest, digestHex } from './oci/digest.ts';
 import { OciError, quote, wrap } from './oci/errors.ts';
 import { CONTAINER_ID_MAX, FOREIGN_UID_BASE } from './oci/limits.ts';
-import { bootID, type UseRecord } from './store/image-users.ts';
+import type { UseRecord } from './store/image-users.ts';
 import type { StoredImage } from './store/images.ts';
 import type { Store } from './store/store.ts';
 
 /** mount.json */
 interface MountRecord extends UseRecord {
-  readonly root: string;
-  readonly boot: string;
+  /** The root of the store that was asked. */
+  readonly store: string;
 }
 
 export interface ImageMount {
@@ -65,7 +66,7 @@ export async function mountImage(
   if (mountAt(tree) !== undefined) return tree;
   clear(directory); // what an interrupted mount or an earlier boot left
   try {
-    const record: MountRecord = { digest: image.digest, root: store.root, boot: bootID() };
+    const record: MountRecord = { ...store.useRecord(image.digest), store: store.root };
     writeFileSync(join(directory, 'mount.json'), `${JSON.stringify(record)}\n`, { mode: 0o600 });
     mkdirSync(tree, { mode: 0o700 });
     await mountLayers(store.layerTrees(image), directory, tree);
@@ -107,7 +108,7 @@ export function listMounts(runRoot: string): ImageMount[] {
     const path = join(root, id, 'tree');
     if (mountAt(path) === undefined) return [];
     const record = JSON.parse(readFileSync(join(root, id, 'mount.json'), 'utf8')) as MountRecord;
-    return [{ path, digest: record.digest, root: record.root }];
+    return [{ path, digest: record.digest, root: record.store }];
   });
 }
 
@@ -185,6 +186,7 @@ function makeEmptyTree(scratch: string): string {
   mkdirSync(tree);
   lchownSync(tree, FOREIGN_UID_BASE, FOREIGN_UID_BASE);
   chmodSync(tree, 0o755);
+  utimesSync(tree, 0, 0);
   return tree;
 }
 

@@ -5,18 +5,18 @@
  * leaves the store as it was, but for downloads that the next pull takes up.
  */
 
+import type { LayerEvent, PlannedLayer } from './fetch-layer.ts';
 import { findStoredImage } from './find-image.ts';
-import type { Waiting } from './host/lock.ts';
+import type { Lock, Waiting } from './host/lock.ts';
 import type { Descriptor } from './oci/descriptor.ts';
 import { chainIDs, type Digest } from './oci/digest.ts';
 import { OciError, quote, toOciError, wrap } from './oci/errors.ts';
 import { type Platform, parsePlatform, platformRank } from './oci/platform.ts';
-import { type LayerEvent, type PlannedLayer, pullLayers } from './pull-layers.ts';
 import { hostPlatform } from './source/host-platform.ts';
 import type { ImageSource } from './source/image-source.ts';
 import { openSource, type SourceOptions } from './source/open-source.ts';
 import { type ResolvedImage, resolveImage } from './source/resolve-image.ts';
-import type { StoredImage } from './store/images.ts';
+import { imageRecord, type StoredImage } from './store/images.ts';
 import type { Store } from './store/store.ts';
 
 /** always: ask the source; newer: as always, but what is here will do when it does not answer; missing: only if not here. */
@@ -53,6 +53,7 @@ export interface PulledImage {
 }
 
 export const JOBS_DEFAULT = 4;
+const NEVER = new AbortController().signal;
 
 export async function pullImage(options: PullOptions): Promise<PulledImage> {
   try {
@@ -84,9 +85,17 @@ async function pull(options: PullOptions): Promise<PulledImage> {
   try {
     const name = localName ?? source.localName;
     store.checkName(name);
-    const present = store.imageByDigest(resolved.manifestDescriptor.digest);
+    const { digest } = resolved.manifestDescriptor;
+    if (store.isTagged(name, digest) && !store.mayNeedSweep()) {
+      const image = store.imageByDigest(digest);
+      if (image !== undefined) return await named(options, image, name, false);
+    }
+    // from here on until the image has its name, so that no garbage collection comes in between
+    using lock = await store.lock('shared', { ...options.waiting, signal: options.signal ?? NEVER });
+    store.sweep();
+    const present = store.imageByDigest(digest);
     if (present !== undefined) return await named(options, present, name, false);
-    return await named(options, await add(options, source, resolved), name, true);
+    return await named(options, await add(options, source, resolved, lock), name, true);
   } finally {
     await source.close();
   }
@@ -105,15 +114,14 @@ async function find(options: PullOptions): Promise<{ source: ImageSource; resolv
 }
 
 /** Fetches what the store lacks and puts the image in place. */
-async function add(options: PullOptions, source: ImageSource, resolved: ResolvedImage): Promise<StoredImage> {
-  const {
-    store,
-    jobs = JOBS_DEFAULT,
-    waiting = {},
-    signal = new AbortController().signal,
-    onEvent = () => {},
-  } = options;
-  const { manifest, rawManifest, rawConfig, imageConfig } = resolved;
+async function add(
+  options: PullOptions,
+  source: ImageSource,
+  resolved: ResolvedImage,
+  lock: Lock,
+): Promise<StoredImage> {
+  const { store, jobs = JOBS_DEFAULT, waiting = {}, signal = NEVER, onEvent = () => {} } = options;
+  const { manifest, imageConfig } = resolved;
   const digest = resolved.manifestDescriptor.digest;
   const chain = chainIDs(imageConfig.diffIDs);
   const layers = manifest.layers.map((descriptor, i) => ({
@@ -122,24 +130,16 @@ async function add(options: PullOptions, source: ImageSource, resolved: Resolved
     chainID: chain[i]!,
   }));
 
-  using lock = await store.lock('shared', { ...waiting, signal });
-  store.sweep();
   onEvent({ type: 'resolved', digest, layers });
+  const { pullLayers } = await import('./pull-layers.ts'); // threads and tars: nothing that a present image needs
   await pullLayers(layers, { store, lock, source, jobs, waiting, signal, onEvent });
   return store.addImage(
-    {
-      digest,
-      config: manifest.config.digest,
+    imageRecord(digest, resolved, {
       source: source.description,
       stored: new Date().toISOString(),
-      layers: layers.map(({ chainID, diffID, descriptor }) => ({
-        chainID,
-        diffID,
-        digest: descriptor.digest,
-      })),
       sizeBytes: layers.reduce((sum, { chainID }) => sum + store.layerRecord(chainID).sizeBytes, 0),
-    },
-    { rawManifest, rawConfig },
+    }),
+    resolved,
     waiting,
   );
 }
@@ -151,7 +151,11 @@ async function named(
   name: string | undefined,
   stored: boolean,
 ): Promise<PulledImage> {
-  if (name !== undefined) await options.store.tag(name, image.digest);
+  const { store, waiting = {}, signal = NEVER } = options;
+  if (name !== undefined && !store.isTagged(name, image.digest)) {
+    using _lock = await store.lock('shared', { ...waiting, signal });
+    await store.tag(name, image.digest, waiting);
+  }
   const names =
     name === undefined || image.names.includes(name) ? image.names : [...image.names, name].sort();
   return { image: { ...image, names }, digest: image.digest, name: name ?? names[0] ?? image.digest, stored };

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { StoredImage } from '../store/images.ts';
 import { outputFor } from './main.ts';
-import { type CommonOptions, openStoreFromOptions, waitingFrom } from './options.ts';
+import { type CommonOptions, createStoreFromOptions, openStoreFromOptions, waitingFrom } from './options.ts';
 import { humanAge, humanBytes, type Output, shortDigest } from './output.ts';
 
 export function imageCommands(program: Command): void {
@@ -39,7 +39,8 @@ async function images({ options, output }: Context): Promise<void> {
   const { images: stored, damaged } = store?.listImages() ?? { images: [], damaged: [] };
   for (const { error } of damaged) output.note(error.message);
   if (output.json) {
-    output.value(stored.map(summary));
+    const broken = damaged.map(({ digest, names, error }) => ({ digest, names, damaged: error.message }));
+    output.value([...stored.map(summary), ...broken]);
   } else if (output.quiet) {
     for (const { digest } of stored) output.line(digest);
   } else {
@@ -50,15 +51,21 @@ async function images({ options, output }: Context): Promise<void> {
       humanBytes(image.sizeBytes),
       humanAge(image.stored),
     ];
-    const rows = stored.flatMap((image) =>
-      (image.names.length === 0 ? ['<none>'] : image.names).map((name) => row(image, name)),
+    const named = (names: readonly string[]) => (names.length === 0 ? ['<none>'] : names);
+    output.table(
+      ['NAME', 'DIGEST', 'LAYERS', 'SIZE', 'STORED'],
+      [
+        ...stored.flatMap((image) => named(image.names).map((name) => row(image, name))),
+        ...damaged.flatMap(({ digest, names }) =>
+          named(names).map((name) => [name, shortDigest(digest), '?', '?', 'damaged']),
+        ),
+      ],
     );
-    output.table(['NAME', 'DIGEST', 'LAYERS', 'SIZE', 'STORED'], rows);
   }
 }
 
-function summary({ digest, names, source, stored, sizeBytes, layers, directory }: StoredImage) {
-  return { digest, names, source, stored, sizeBytes, layers, directory };
+function summary({ digest, names, source, stored, sizeBytes, layers, directory, store }: StoredImage) {
+  return { digest, names, source, stored, sizeBytes, layers, directory, store };
 }
 
 async function find({ options }: Context, name: string) {
@@ -128,9 +135,11 @@ async function history(context: Context, name: string): Promise<void> {
 }
 
 async function tag(context: Context, name: string, newName: string): Promise<void> {
-  const { store, image } = await find(context, name);
-  using _lock = await store.lock('shared', waitingFrom(context.options, context.output));
-  await store.tag(newName, image.digest);
+  const { image } = await find(context, name);
+  const { store: own } = await createStoreFromOptions(context.options); // it may be in an additional store only
+  const waiting = waitingFrom(context.options, context.output);
+  using _lock = await own.lock('shared', waiting);
+  await own.tag(newName, image.digest, waiting);
   if (context.output.json) context.output.value({ digest: image.digest, name: newName });
 }
 

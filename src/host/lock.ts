@@ -79,6 +79,29 @@ export async function lockFile(
   }
 }
 
+/** The same for a file that is only read, on a read-only file system, too; undefined where there is none. */
+export async function lockPresentFile(
+  path: string,
+  mode: LockMode,
+  what: string,
+  waiting: Waiting = {},
+): Promise<Lock | undefined> {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    await waitForLock(fd, mode, what, waiting);
+    return lockOf(fd);
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
 /**
  * Locks a directory exclusively, made (0700) when it is missing. While we waited its holder may have removed or
  * renamed it: then this makes and locks a new one, so that the lock is always on what `path` leads to.

@@ -42,6 +42,7 @@ export const errno = osConstants.errno;
 
 const SYS_openat2 = 437; // the same number on every architecture
 const STATX_BASIC_STATS = 0x7ff;
+const STATX_INO = 0x100;
 const NAME_BYTES = 64 * 1024;
 
 function bind() {
@@ -87,6 +88,7 @@ function bind() {
     setxattr: call('setxattr', 'int', 'void *', 'void *', 'void *', 'uint64_t', 'int'),
     getxattr: call('getxattr', 'int64_t', 'void *', 'void *', 'void *', 'uint64_t'),
     listxattr: call('listxattr', 'int64_t', 'void *', 'void *', 'uint64_t'),
+    getdents64: call('getdents64', 'int64_t', 'int', 'void *', 'uint64_t'),
     flistxattr: call('flistxattr', 'int64_t', 'int', 'void *', 'uint64_t'),
     removexattr: call('removexattr', 'int', 'void *', 'void *'),
     flock: call('flock', 'int', 'int', 'int'),
@@ -115,6 +117,7 @@ const statBuffer = Buffer.alloc(256);
 const timeBuffer = Buffer.alloc(32);
 const howBuffer = Buffer.alloc(24);
 const linkBuffer = Buffer.allocUnsafeSlow(4096);
+const entriesBuffer = Buffer.allocUnsafeSlow(64 * 1024);
 
 function put(buffer: Buffer, name: string): Buffer {
   if (name.length >= NAME_BYTES || name.includes('\0'))
@@ -188,6 +191,25 @@ export function readlinkat(directory: number, name: string): string | number {
   return length < 0 ? length : linkBuffer.toString('latin1', 0, length);
 }
 
+/** Offsets in struct linux_dirent64. */
+const DIRENT_LENGTH = 16;
+const DIRENT_NAME = 19;
+
+/** The names in a directory that was just opened, as byte strings, in no order; or the negative errno. */
+export function directoryNames(fd: number): string[] | number {
+  const names: string[] = [];
+  for (;;) {
+    const length = result(Number(libc().getdents64(fd, entriesBuffer, entriesBuffer.length)));
+    if (length < 0) return length;
+    if (length === 0) return names;
+    for (let at = 0; at < length; at += entriesBuffer.readUInt16LE(at + DIRENT_LENGTH)) {
+      const start = at + DIRENT_NAME;
+      const name = entriesBuffer.toString('latin1', start, entriesBuffer.indexOf(0, start));
+      if (name !== '.' && name !== '..') names.push(name);
+    }
+  }
+}
+
 /** Does not follow `from` when it is a symlink. */
 export function linkat(fromDirectory: number, from: string, toDirectory: number, to: string): number {
   return result(libc().linkat(fromDirectory, put(nameA, from), toDirectory, put(nameB, to), 0));
@@ -238,12 +260,21 @@ export function statAt(directory: number, name: string): FileStat | number {
     gid: statBuffer.readUInt32LE(24),
     mode: statBuffer.readUInt16LE(28),
     ino: statBuffer.readBigUInt64LE(32),
-    size: Number(statBuffer.readBigUInt64LE(40)),
-    blocks: Number(statBuffer.readBigUInt64LE(48)),
-    mtime: { seconds: Number(statBuffer.readBigInt64LE(112)), nanoseconds: statBuffer.readUInt32LE(120) },
+    size: statBuffer.readUInt32LE(40) + statBuffer.readUInt32LE(44) * 2 ** 32,
+    blocks: statBuffer.readUInt32LE(48) + statBuffer.readUInt32LE(52) * 2 ** 32,
+    mtime: {
+      seconds: statBuffer.readUInt32LE(112) + statBuffer.readInt32LE(116) * 2 ** 32,
+      nanoseconds: statBuffer.readUInt32LE(120),
+    },
     deviceMajor: statBuffer.readUInt32LE(128),
     deviceMinor: statBuffer.readUInt32LE(132),
   };
+}
+
+/** The number of the file behind a descriptor, or the negative errno. */
+export function inodeOf(fd: number): number {
+  const status = result(libc().statx(fd, put(nameA, ''), AT_EMPTY_PATH, STATX_INO, statBuffer));
+  return status < 0 ? status : statBuffer.readUInt32LE(32) + statBuffer.readUInt32LE(36) * 2 ** 32;
 }
 
 export function fchown(fd: number, uid: number, gid: number): number {

@@ -11,10 +11,12 @@
 import { createHash } from 'node:crypto';
 import { createDecompressor } from '../archive/decompress.ts';
 import { createTarParser } from '../archive/tar-parser.ts';
+import { systemCodecs } from '../host/codecs.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { type DiffID, type Digest, digestAlgorithm, digestMismatch } from '../oci/digest.ts';
 import { OciError, quote, wrap } from '../oci/errors.ts';
 import { layerCompression } from '../oci/media-type.ts';
+import type { ContentSums } from './checksum.ts';
 import { createTreeWriter, type Unsettled } from './tree-writer.ts';
 
 export interface ApplyOptions {
@@ -36,6 +38,8 @@ export interface AppliedLayer {
   readonly sizeBytes: number;
   /** Entries of the tar. */
   readonly entries: number;
+  /** For writeLayerFiles(), where settleLayer() has no links to make. */
+  readonly sums: ContentSums;
 }
 
 /** Throws OciError: BAD_ARCHIVE, DIGEST_MISMATCH, SIZE_MISMATCH, UNSUPPORTED, IO_ERROR; or what `blob` throws. */
@@ -57,10 +61,14 @@ export async function applyLayer(
   const diffHash = same ? undefined : createHash(digestAlgorithm(diffID));
   const writer = createTreeWriter(treeDir, options);
   const parser = createTarParser(writer);
-  const decompressor = createDecompressor(compression, (bytes) => {
-    diffHash?.update(bytes);
-    parser.push(bytes);
-  });
+  const decompressor = createDecompressor(
+    compression,
+    (bytes) => {
+      diffHash?.update(bytes);
+      parser.push(bytes);
+    },
+    systemCodecs,
+  );
   let failure: OciError | undefined;
   /** Runs one step; after an archive has turned out to be bad, only the blob's digest is of interest. */
   const attempt = async <T>(step: () => Promise<T>): Promise<T | undefined> => {
@@ -92,7 +100,7 @@ export async function applyLayer(
       return writer.finish();
     });
     if (unsettled === undefined) throw failure;
-    return { unsettled, sizeBytes: writer.sizeBytes, entries: writer.entries };
+    return { unsettled, sizeBytes: writer.sizeBytes, entries: writer.entries, sums: writer.sums };
   } finally {
     decompressor.close();
     writer.close();

@@ -13,7 +13,7 @@ import type { Digest } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 
 export interface ImageUser {
-  readonly kind: 'container' | 'mount';
+  readonly kind: 'container' | 'mount' | 'service';
   /** The unit's name, or the mount's directory. */
   readonly name: string;
 }
@@ -24,6 +24,14 @@ export interface UseRecord {
   readonly root?: string;
   /** bootID() at the time of writing. */
   readonly boot?: string;
+}
+
+/**
+ * The record of somebody who is about to use an image. One with layers in other stores counts for every store: who
+ * looks after those does not know of ours.
+ */
+export function useRecord(digest: Digest, root: string | undefined): UseRecord {
+  return { digest, ...(root === undefined ? {} : { root }), boot: bootID() };
 }
 
 /** Identifies this boot: the run root may outlive it where /run is not a tmpfs. */
@@ -84,4 +92,25 @@ function entries(directory: string): string[] {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
+}
+
+const HOW_TO_STOP: Record<ImageUser['kind'], (name: string) => string> = {
+  container: (name) => `Stop it first: systemctl stop ${name}`,
+  mount: (name) => `Unmount it first: ocictl umount ${name}`,
+  service: (name) => `Uninstall it first: ocictl uninstall ${name}`,
+};
+
+/** Throws BUSY naming the first user. */
+export function refuseWhileUsed(users: readonly ImageUser[], name: string, verb = 'remove'): void {
+  const [first] = users;
+  if (first === undefined) return;
+  const more = users.length === 1 ? '' : ` and ${users.length - 1} more`;
+  throw new OciError(
+    'BUSY',
+    `refusing to ${verb} ${quote(name)}: ${first.kind} ${quote(first.name)}${more} uses it`,
+    {
+      hint: HOW_TO_STOP[first.kind](first.name),
+      detail: users.map(({ kind, name: user }) => `${kind} ${quote(user)}`).join('\n'),
+    },
+  );
 }

@@ -13,9 +13,9 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import type { Waiting } from '../host/lock.ts';
-import { type ChainID, type DiffID, type Digest, digestHex, verifyDigest } from '../oci/digest.ts';
+import { type ChainID, chainIDs, type DiffID, type Digest, digestHex, verifyDigest } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type ImageConfig, parseImageConfig } from '../oci/image-config.ts';
 import { type Manifest, parseManifestOrIndex } from '../oci/manifest.ts';
@@ -23,12 +23,15 @@ import {
   hexOfImageFile,
   imageDirectory,
   imageFileName,
+  imagePath,
   type Layout,
   layerLinkName,
+  listDirectory,
   SKELETON,
   syncDirectory,
   syncFileSystem,
 } from './layout.ts';
+import { problemOf } from './problem.ts';
 import { claimStage } from './stage.ts';
 
 /** image.json: what the manifest and the configuration do not say. */
@@ -51,12 +54,17 @@ export interface StoredImage extends ImageRecord {
   readonly directory: string;
   /** Its tags, sorted. */
   readonly names: readonly string[];
+  /** The store it is in; an additional one is only read. */
+  readonly store: string;
 }
 
-export interface ImageDocuments {
+export interface RawDocuments {
   readonly rawManifest: Uint8Array;
-  readonly manifest: Manifest;
   readonly rawConfig: Uint8Array;
+}
+
+export interface ImageDocuments extends RawDocuments {
+  readonly manifest: Manifest;
   readonly imageConfig: ImageConfig;
 }
 
@@ -64,47 +72,89 @@ export function hasImage(layout: Layout, digest: Digest): boolean {
   return existsSync(imageDirectory(layout, digest));
 }
 
+/** The record of an image, by its documents. */
+export function imageRecord(
+  digest: Digest,
+  { manifest, imageConfig }: Pick<ImageDocuments, 'manifest' | 'imageConfig'>,
+  facts: Pick<ImageRecord, 'source' | 'stored' | 'sizeBytes'>,
+): ImageRecord {
+  const chain = chainIDs(imageConfig.diffIDs);
+  const layers = manifest.layers.map((descriptor, index) => ({
+    chainID: chain[index]!,
+    diffID: imageConfig.diffIDs[index]!,
+    digest: descriptor.digest,
+  }));
+  return { digest, config: manifest.config.digest, ...facts, layers };
+}
+
 /** The hex digests of all images. */
 export function listImageHexes(layout: Layout): string[] {
-  return readdirSync(layout.images)
+  return listDirectory(layout.images)
     .map(hexOfImageFile)
     .filter((hex) => hex !== undefined)
     .sort();
 }
 
-/** Puts an image whose layers are all in the store into place, durably. Does nothing when it is there. */
+/** Where a layer's tree is: in this store, or in another one that it may be used from. */
+export type FindTree = (chainID: ChainID) => string;
+
+/** Puts an image whose layers are all in place into the store, durably. Does nothing when it is there. */
 export async function commitImage(
   layout: Layout,
   record: ImageRecord,
-  documents: { rawManifest: Uint8Array; rawConfig: Uint8Array },
+  documents: RawDocuments,
+  findTree: FindTree,
   waiting: Waiting,
 ): Promise<void> {
-  const what = `image ${digestHex(record.digest).slice(0, 12)}`;
+  const hex = digestHex(record.digest);
   const isDone = () => hasImage(layout, record.digest);
-  const stage = await claimStage(layout, imageFileName(record.digest), what, isDone, waiting);
+  const what = `image ${hex.slice(0, 12)}`;
+  const stage = await claimStage(layout, imageFileName(hex), what, isDone, waiting);
   if (stage === undefined) return;
   try {
-    const link = (position: number, name: string) =>
-      symlinkSync(`../../layers/${name}/tree`, join(stage.directory, layerLinkName(position, name)));
-    link(0, SKELETON);
-    record.layers.forEach(({ chainID }, index) => {
-      link(index + 1, digestHex(chainID));
-    });
-    const metadata = join(stage.directory, '.oci');
-    mkdirSync(metadata, { mode: 0o700 });
-    writeFileSync(join(metadata, 'manifest.json'), documents.rawManifest, { mode: 0o600 });
-    writeFileSync(join(metadata, 'config.json'), documents.rawConfig, { mode: 0o600 });
-    writeFileSync(join(metadata, 'image.json'), `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
+    writeImage(stage.directory, record, documents, imageTreeLinks(layout, record, findTree));
     syncFileSystem(stage.directory);
-    stage.commit(imageDirectory(layout, record.digest));
+    stage.commit(imagePath(layout, hex));
     syncDirectory(layout.images);
   } finally {
     stage.discard();
   }
 }
 
+/** The links of an image's directory, by name: the skeleton, then the layers; relative within the store. */
+export function imageTreeLinks(
+  layout: Layout,
+  { layers }: Pick<ImageRecord, 'layers'>,
+  findTree: FindTree,
+): Map<string, string> {
+  const links = new Map([[layerLinkName(0, SKELETON), `../../layers/${SKELETON}/tree`]]);
+  layers.forEach(({ chainID }, index) => {
+    const tree = findTree(chainID);
+    const target = tree.startsWith(`${layout.layers}/`) ? `../../${relative(layout.root, tree)}` : tree;
+    links.set(layerLinkName(index + 1, digestHex(chainID)), target);
+  });
+  return links;
+}
+
+/** Fills an empty directory. Nothing is synced. */
+export function writeImage(
+  directory: string,
+  record: ImageRecord,
+  { rawManifest, rawConfig }: RawDocuments,
+  links: ReadonlyMap<string, string>,
+): void {
+  for (const [name, target] of links) symlinkSync(target, join(directory, name));
+  const metadata = join(directory, '.oci');
+  mkdirSync(metadata, { mode: 0o700 });
+  const write = (name: string, content: string | Uint8Array) =>
+    writeFileSync(join(metadata, name), content, { mode: 0o600 });
+  write('manifest.json', rawManifest);
+  write('config.json', rawConfig);
+  write('image.json', `${JSON.stringify(record, null, 2)}\n`);
+}
+
 export function readImageRecord(layout: Layout, hex: string): ImageRecord & { directory: string } {
-  const directory = join(layout.images, `${hex}.mstack`);
+  const directory = imagePath(layout, hex);
   const record = readOrDamaged(directory, () => {
     const parsed = JSON.parse(readFileSync(join(directory, '.oci/image.json'), 'utf8')) as ImageRecord;
     if (digestHex(parsed.digest) !== hex || !Array.isArray(parsed.layers))
@@ -115,7 +165,7 @@ export function readImageRecord(layout: Layout, hex: string): ImageRecord & { di
 }
 
 /** The exact bytes and what they say; both digests are checked again. */
-export function readImageDocuments(image: ImageRecord & { directory: string }): ImageDocuments {
+export function readImageDocuments(image: { digest: Digest; directory: string }): ImageDocuments {
   return readOrDamaged(image.directory, () => {
     const rawManifest = readFileSync(join(image.directory, '.oci/manifest.json'));
     verifyDigest(rawManifest, image.digest, 'manifest');
@@ -131,9 +181,9 @@ function readOrDamaged<T>(directory: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new OciError('IO_ERROR', `the stored image ${quote(basename(directory))} is damaged: ${why}`, {
-      hint: 'Remove it with ocictl rm and pull it again.',
+    const what = `the stored image ${quote(basename(directory))} is damaged`;
+    throw new OciError('IO_ERROR', `${what}: ${problemOf(error)}`, {
+      hint: 'Repair it: ocictl fsck --repair',
       cause: error,
     });
   }
@@ -141,17 +191,17 @@ function readOrDamaged<T>(directory: string, read: () => T): T {
 
 /** The layers an image links to (names in layers/), also of one whose metadata is damaged. Without the skeleton. */
 export function linkedLayerHexes(layout: Layout, imageHex: string): string[] {
-  const directory = join(layout.images, `${imageHex}.mstack`);
-  return readdirSync(directory)
-    .filter((name) => name.startsWith('layer@'))
-    .map((name) => basename(dirname(readlinkSync(join(directory, name)))))
+  const directory = imagePath(layout, imageHex);
+  return readdirSync(directory, { withFileTypes: true })
+    .filter((entry) => entry.name.startsWith('layer@') && entry.isSymbolicLink())
+    .map(({ name }) => basename(dirname(readlinkSync(join(directory, name)))))
     .filter((name) => name !== SKELETON);
 }
 
 /** The bytes of a manifest or a configuration that some image here has; undefined also where they are damaged. */
 export function findDocument(layout: Layout, digest: Digest): Uint8Array | undefined {
   const read = (imageHex: string, file: string) => {
-    const bytes = readFileSync(join(layout.images, `${imageHex}.mstack`, '.oci', file));
+    const bytes = readFileSync(join(imagePath(layout, imageHex), '.oci', file));
     verifyDigest(bytes, digest, file);
     return bytes;
   };

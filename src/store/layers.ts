@@ -4,21 +4,20 @@
  *
  * Invariant: layers/<hex> exists only complete and durable; its owners are FOREIGN_UID_BASE + id.
  */
-import {
-  chmodSync,
-  existsSync,
-  lchownSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, existsSync, lchownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Waiting } from '../host/lock.ts';
 import { type ChainID, type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
-import { type Layout, layerDirectory, SKELETON, syncDirectory, syncFileSystem } from './layout.ts';
-import { claimStage, type Stage } from './stage.ts';
+import {
+  type Layout,
+  layerDirectory,
+  listDirectory,
+  SKELETON,
+  syncDirectory,
+  syncFileSystem,
+} from './layout.ts';
+import { claimReplacement, claimStage, type Stage } from './stage.ts';
 
 /** layer.json */
 export interface LayerRecord {
@@ -29,11 +28,15 @@ export interface LayerRecord {
   /** Bytes of file content, not compressed. */
   readonly sizeBytes: number;
   readonly entries: number;
+  /** Digest of the list of files beside the tree; see layer-files.ts. */
+  readonly files: Digest;
 }
 
 /** A layer being made; `tree` is where applyLayer() writes. */
 export interface LayerStage {
   readonly tree: string;
+  /** Where the list of its files goes. */
+  readonly files: string;
   /** Empties the tree, to apply the layer again. */
   restart(): void;
   /** Writes layer.json. Then sync the file system, and only then commit(). */
@@ -50,12 +53,20 @@ export function layerTree(layout: Layout, chainID: ChainID): string {
   return join(layerDirectory(layout, chainID), 'tree');
 }
 
-export function skeletonTree(layout: Layout): string {
-  return join(layout.layers, SKELETON, 'tree');
+export function readLayerRecord(layout: Layout, chainID: ChainID): LayerRecord {
+  return parseLayerRecord(readFileSync(join(layerDirectory(layout, chainID), 'layer.json'), 'utf8'));
 }
 
-export function readLayerRecord(layout: Layout, chainID: ChainID): LayerRecord {
-  return JSON.parse(readFileSync(join(layerDirectory(layout, chainID), 'layer.json'), 'utf8')) as LayerRecord;
+/** Throws an Error that says what is wrong. */
+export function parseLayerRecord(text: string): LayerRecord {
+  const record = JSON.parse(text) as LayerRecord;
+  const { chainID, diffID, blob, files, sizeBytes } = record;
+  if (
+    ![chainID, diffID, blob?.digest, files].every((digest) => typeof digest === 'string') ||
+    !Number.isSafeInteger(sizeBytes)
+  )
+    throw new Error('layer.json lacks what it should have');
+  return record;
 }
 
 /** undefined when the layer is in the store, maybe after waiting for another pull of it. */
@@ -67,7 +78,24 @@ export async function claimLayer(
   const hex = digestHex(chainID);
   const isDone = () => hasLayer(layout, chainID);
   const stage = await claimStage(layout, hex, `layer ${hex.slice(0, 12)}`, isDone, waiting);
-  if (stage === undefined) return undefined;
+  return stage === undefined
+    ? undefined
+    : layerStage(stage, () => stage.commit(layerDirectory(layout, chainID)));
+}
+
+/** To make a layer again. Its commit() takes the place of the damaged one, if there is one, under the exclusive lock. */
+export async function claimLayerReplacement(
+  layout: Layout,
+  chainID: ChainID,
+  waiting: Waiting,
+): Promise<LayerStage> {
+  const hex = digestHex(chainID);
+  const stage = await claimReplacement(layout, hex, `layer ${hex.slice(0, 12)}`, waiting);
+  const target = layerDirectory(layout, chainID);
+  return layerStage(stage, () => (hasLayer(layout, chainID) ? stage.exchange(target) : stage.commit(target)));
+}
+
+function layerStage(stage: Stage, commit: () => void): LayerStage {
   let tree: string;
   try {
     tree = makeTree(stage);
@@ -77,6 +105,7 @@ export async function claimLayer(
   }
   return {
     tree,
+    files: join(stage.directory, 'files'),
     restart() {
       stage.empty();
       makeTree(stage);
@@ -86,7 +115,7 @@ export async function claimLayer(
         mode: 0o600,
       });
     },
-    commit: () => stage.commit(layerDirectory(layout, chainID)),
+    commit,
     discard: () => stage.discard(),
   };
 }
@@ -114,15 +143,19 @@ const MOUNT_POINTS: readonly (readonly [path: string, mode: number])[] = [
   ['var/tmp', 0o1777],
 ];
 
+/** What the skeleton is to be: path and mode, the top first. */
+export const SKELETON_DIRECTORIES: readonly (readonly [path: string, mode: number])[] = [
+  ['', 0o755],
+  ...MOUNT_POINTS,
+];
+
 /** The mount points that systemd needs where the image is read-only and has none. Idempotent. */
 export async function ensureSkeleton(layout: Layout, waiting: Waiting): Promise<void> {
-  const target = join(layout.layers, SKELETON);
+  const target = skeletonDirectory(layout);
   const stage = await claimStage(layout, SKELETON, 'the skeleton layer', () => existsSync(target), waiting);
   if (stage === undefined) return;
   try {
-    const tree = makeTree(stage);
-    for (const [path, mode] of MOUNT_POINTS) makeDirectory(join(tree, path), mode);
-    syncFileSystem(stage.directory);
+    makeSkeleton(stage);
     stage.commit(target);
     syncDirectory(layout.layers);
   } finally {
@@ -130,7 +163,31 @@ export async function ensureSkeleton(layout: Layout, waiting: Waiting): Promise<
   }
 }
 
+/** Under the exclusive lock. */
+export async function replaceSkeleton(layout: Layout, waiting: Waiting): Promise<void> {
+  const target = skeletonDirectory(layout);
+  if (!existsSync(target)) return ensureSkeleton(layout, waiting);
+  const stage = await claimReplacement(layout, SKELETON, 'the skeleton layer', waiting);
+  try {
+    makeSkeleton(stage);
+    stage.exchange(target);
+    syncDirectory(layout.layers);
+  } finally {
+    stage.discard();
+  }
+}
+
+function skeletonDirectory(layout: Layout): string {
+  return join(layout.layers, SKELETON);
+}
+
+function makeSkeleton(stage: Stage): void {
+  const tree = makeTree(stage);
+  for (const [path, mode] of MOUNT_POINTS) makeDirectory(join(tree, path), mode);
+  syncFileSystem(stage.directory);
+}
+
 /** The hex names of all layers, without the skeleton. */
 export function listLayerHexes(layout: Layout): string[] {
-  return readdirSync(layout.layers).filter((name) => name !== SKELETON);
+  return listDirectory(layout.layers).filter((name) => name !== SKELETON);
 }

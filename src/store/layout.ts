@@ -5,6 +5,7 @@
  *     format                                "1\n"
  *     lock                                  flock: shared by who adds or uses, exclusive by who deletes
  *     layers/<chainID hex>/layer.json       LayerRecord
+ *     layers/<chainID hex>/files            what the tree has to be, a line for each file (layer-files.ts)
  *     layers/<chainID hex>/tree/…           the layer as overlayfs wants it; owners FOREIGN_UID_BASE + id
  *     layers/skeleton/tree/…                empty mount points (/proc, /sys, …) for under every image
  *     images/<manifest digest hex>.mstack/  systemd.mstack(7)
@@ -12,7 +13,10 @@
  *         layer@0001-<12 hex>            -> ../../layers/<chainID hex>/tree, lowest first
  *         .oci/{manifest,config}.json       exact bytes; image.json: ImageRecord
  *     tags/<escaped name>.mstack         -> ../images/<manifest digest hex>.mstack
+ *     roots/<escaped name>.mstack        -> the same, for images that must stay though they have no name: those of
+ *                                           installed services
  *     writable/<unit>/                      what a running container writes; made and removed by its setup unit
+ *     volumes/<name>/                       what `-v NAME:…` shows; ids of the foreign range; stays until somebody removes it
  *     staging/<name>/                       work in progress; its owner holds a flock on the directory
  *     staging/blobs/<blob digest hex>.partial   a download to be resumed; flock on the file
  *
@@ -43,6 +47,8 @@ export interface Layout {
   readonly layers: string;
   readonly images: string;
   readonly tags: string;
+  readonly roots: string;
+  readonly writable: string;
   readonly staging: string;
   readonly blobs: string;
   readonly lock: string;
@@ -55,20 +61,25 @@ const TOP_LEVEL = new Set([
   'layers',
   'images',
   'tags',
+  'roots',
   'staging',
   'writable',
+  'volumes',
   'lost+found',
 ]);
 const IMAGE_SUFFIX = '.mstack';
 export const SKELETON = 'skeleton';
 
-function layoutBelow(root: string): Layout {
+/** The paths of a store that may not be there. */
+export function layoutBelow(root: string): Layout {
   const at = (name: string) => join(root, name);
   return {
     root,
     layers: at('layers'),
     images: at('images'),
     tags: at('tags'),
+    roots: at('roots'),
+    writable: at('writable'),
     staging: at('staging'),
     blobs: at('staging/blobs'),
     lock: at('lock'),
@@ -93,7 +104,14 @@ export function openLayout(root: string, create: boolean): Layout | undefined {
   const layout = layoutBelow(real);
   if (!create && !existsSync(layout.images)) return undefined;
   if (create) {
-    for (const directory of [layout.layers, layout.images, layout.tags, layout.staging, layout.blobs])
+    for (const directory of [
+      layout.layers,
+      layout.images,
+      layout.tags,
+      layout.roots,
+      layout.staging,
+      layout.blobs,
+    ])
       mkdirSync(directory, { recursive: true, mode: 0o700 });
   }
   checkFormat(real, create);
@@ -177,11 +195,16 @@ export function layerDirectory(layout: Layout, chainID: ChainID): string {
 }
 
 export function imageDirectory(layout: Layout, digest: Digest): string {
-  return join(layout.images, imageFileName(digest));
+  return imagePath(layout, digestHex(digest));
 }
 
-export function imageFileName(digest: Digest): string {
-  return `${digestHex(digest)}${IMAGE_SUFFIX}`;
+export function imagePath(layout: Layout, hex: string): string {
+  return join(layout.images, imageFileName(hex));
+}
+
+/** The entry of images/ for a digest's hex. */
+export function imageFileName(hex: string): string {
+  return hex + IMAGE_SUFFIX;
 }
 
 /** The digest hex of an entry of images/, or of the target of one of tags/. */
@@ -230,6 +253,16 @@ export function nameOfTagFile(fileName: string): string | undefined {
 
 function percent(byte: number): string {
   return `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+}
+
+/** The names in a directory of the store; none where it is not there. */
+export function listDirectory(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /** Makes the entries of a directory durable. */

@@ -40,6 +40,13 @@ import { PATH_MAX_BYTES } from '../oci/limits.ts';
 import { SYMLINKS_MAX } from './tree-writer-directories.ts';
 import { OPAQUE_XATTR } from './tree-writer-xattrs.ts';
 
+/**
+ * Names in the targets of symlinks, on one way and, beyond that, on all ways of a stack, times its trees. Without a
+ * limit a small layer could keep us busy for days (see tree-writer-directories.ts); no real path needs the first.
+ */
+const LINK_NAMES_FREE = 64;
+const LINK_COST_MAX = 200_000;
+
 export type FileKind = 'file' | 'directory' | 'symlink' | 'device' | 'fifo' | 'socket';
 
 export interface MergedEntry {
@@ -165,6 +172,7 @@ export interface Stack {
 /** `trees`: lowest first. */
 export function openStack(trees: readonly string[]): Stack {
   const fds: number[] = [];
+  let linkCost = 0;
   const closeAll = () => {
     for (const fd of fds.splice(0)) close(fd);
   };
@@ -215,6 +223,7 @@ export function openStack(trees: readonly string[]): Stack {
     const ahead = path.filter((name) => name !== '' && name !== '.').reverse();
     const way = (problem?: string): StackWay => ({ names, node: nodes.at(-1)!, missing, problem });
     let links = 0;
+    let linkNames = 0;
     for (let name = ahead.pop(); name !== undefined; name = ahead.pop()) {
       const parent = nodes.at(-1)!;
       if (missing.length === 0 && kindOf(parent.stat.mode) !== 'directory')
@@ -240,12 +249,11 @@ export function openStack(trees: readonly string[]): Stack {
         nodes.length = 1;
         missing = [];
       }
-      ahead.push(
-        ...target
-          .split('/')
-          .filter((part) => part !== '' && part !== '.')
-          .reverse(),
-      );
+      const targetNames = target.split('/').filter((part) => part !== '' && part !== '.');
+      linkNames += targetNames.length;
+      if (linkNames > LINK_NAMES_FREE) linkCost += targetNames.length * trees.length;
+      if (linkCost > LINK_COST_MAX) return way('too long symlinks');
+      ahead.push(...targetNames.reverse());
     }
     return way();
   }

@@ -2,8 +2,8 @@
  * A blob while it is downloaded: staging/blobs/<digest hex>.partial, kept when a pull is cut off and taken up by the
  * next one. Its content is unverified until a layer was applied from it.
  *
- * Invariant: one writer at a time, by a lock on the file. Where another pull holds the lock we download into a file
- * of our own, without resuming: waiting here could be waiting in a circle.
+ * Invariant: one writer at a time, by a lock on the file. Where another pull holds the lock, or something unusable lies
+ * there, we download into a file of our own, without resuming: waiting here could be waiting in a circle.
  */
 import { randomBytes } from 'node:crypto';
 import {
@@ -11,16 +11,16 @@ import {
   constants,
   fstatSync,
   ftruncateSync,
+  lstatSync,
   openSync,
-  readdirSync,
-  statSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { leadsTo, tryLock } from '../host/lock.ts';
 import { type Digest, digestHex } from '../oci/digest.ts';
-import type { Layout } from './layout.ts';
+import { type Layout, listDirectory } from './layout.ts';
+import { removeAny } from './remove-tree.ts';
 
 export interface PartialBlob {
   readonly path: string;
@@ -35,13 +35,18 @@ export interface PartialBlob {
   remove(): void;
 }
 
-/** Left-over downloads are given up after a day; a time in the future is no better. */
-const RESUMABLE_FOR_MS = 24 * 3600 * 1000;
+/** Left-over downloads are given up after a day. */
+export const RESUMABLE_FOR_MS = 24 * 3600 * 1000;
 
 export function openPartialBlob(layout: Layout, digest: Digest): PartialBlob {
   const shared = join(layout.blobs, `${digestHex(digest)}.partial`);
-  const fd = openLocked(shared);
-  if (fd !== undefined) return partialBlob(shared, fd, true);
+  try {
+    if (lstatSync(shared, { throwIfNoEntry: false })?.isFile() === false) removeAny(shared);
+    const fd = openLocked(shared);
+    if (fd !== undefined) return partialBlob(shared, fd, true);
+  } catch {
+    // What lies there is of no use to us. If the trouble is a larger one, the next lines meet it, too.
+  }
   for (;;) {
     const own = join(layout.blobs, `${digestHex(digest)}.${randomBytes(6).toString('hex')}.partial`);
     const ownFd = openLocked(own);
@@ -89,22 +94,32 @@ function partialBlob(path: string, fd: number, resumable: boolean): PartialBlob 
   };
 }
 
-/** Removes left-over downloads that nobody holds and that are too old (or, with `all`, whatever their age). */
-export function sweepPartialBlobs(layout: Layout, all = false): void {
-  for (const name of readdirSync(layout.blobs)) {
+/**
+ * Calls `visit` for each left-over download that nobody can or should resume: not one in use, nor one of the last
+ * `resumableMs` (a time in the future is no better than one too old).
+ */
+export function visitLeftOverBlobs(layout: Layout, resumableMs: number, visit: (path: string) => void): void {
+  for (const name of listDirectory(layout.blobs)) {
     const path = join(layout.blobs, name);
-    const stat = statSync(path, { throwIfNoEntry: false });
+    const stat = lstatSync(path, { throwIfNoEntry: false });
     if (stat === undefined) continue;
     const resumable =
-      /^[0-9a-f]+\.partial$/.test(name) && Math.abs(Date.now() - stat.mtimeMs) < RESUMABLE_FOR_MS;
-    if (resumable && !all) continue;
+      stat.isFile() && /^[0-9a-f]+\.partial$/.test(name) && Math.abs(Date.now() - stat.mtimeMs) < resumableMs;
+    if (resumable) continue;
+    let fd: number | undefined;
     try {
-      const fd = openLocked(path, 0);
-      if (fd === undefined) continue;
-      unlinkSync(path);
-      closeSync(fd);
+      if (stat.isFile()) {
+        fd = openLocked(path, 0);
+        if (fd === undefined) continue; // in use
+      }
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
+      // it cannot be opened, so nobody uses it
+    }
+    try {
+      visit(path);
+    } finally {
+      if (fd !== undefined) closeSync(fd);
     }
   }
 }

@@ -5,7 +5,7 @@
  * link, and file systems mounted inside are refused. Three descriptors are open at most, as subdirectories move up to
  * the top of the tree instead of being descended into.
  */
-import { readdirSync } from 'node:fs';
+import { lstatSync, readdirSync, unlinkSync } from 'node:fs';
 import { showBytes, toByteString } from '../archive/byte-string.ts';
 import {
   AT_FDCWD,
@@ -30,6 +30,13 @@ export function removeTree(path: string): void {
   const bytes = toByteString(path);
   // Links in the path that leads to the tree are the caller's business; its last part must be a directory.
   removeTreeAt(AT_FDCWD, bytes, 0);
+}
+
+/** Deletes whatever is at `path`, if anything. */
+export function removeAny(path: string): void {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat?.isDirectory()) removeTree(path);
+  else if (stat !== undefined) unlinkSync(path);
 }
 
 /** Deletes the directory `name` (a byte string) below an open directory. Nothing happens when it does not exist. */

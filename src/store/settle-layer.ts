@@ -10,30 +10,16 @@
  * - Where the layers below have a symlink in its place, what is in it moves to where the link leads (lib/x over
  *   lib -> usr/lib becomes usr/lib/x). If the layer has an entry there by its real name, that one stays.
  * - A whiteout that hides nothing is dropped: overlayfs would show it in a directory that is not merged.
- * - A hard link to a file below makes a copy of the file in this layer, under both names.
+ * - A hard link to a file below makes a copy of the file in this layer, under all its names (settle-layer-links.ts).
  * - An opaque root becomes whiteouts and opaque directories: overlayfs ignores the mark on a root.
  */
-import { showBytes } from '../archive/byte-string.ts';
 import { close, O_DIRECTORY, O_RDONLY } from '../host/syscalls.ts';
-import { OciError } from '../oci/errors.ts';
-import { isWhiteout, kindOf, openStack, type Stack, type StackNode, type StackWay } from './merged-tree.ts';
-import {
-  listDirectory,
-  type Names,
-  openUpperTree,
-  type Source,
-  shown,
-  type UpperTree,
-} from './settle-layer-upper.ts';
+import { isWhiteout, kindOf, openStack, type StackNode } from './merged-tree.ts';
+import { settleLinks } from './settle-layer-links.ts';
+import { ensureDirectory, type Settling, sourceBelow, type Task } from './settle-layer-state.ts';
+import { listDirectory, type Names, openUpperTree, type UpperTree } from './settle-layer-upper.ts';
 import type { Unsettled } from './tree-writer.ts';
-import { HARD_LINK_PASSES_MAX, TEMPORARY_NAME } from './tree-writer-links.ts';
-
-/** A directory of the layer with something left to do in it or below. */
-interface Task {
-  readonly children: Map<string, Task>;
-  readonly whiteouts: Set<string>;
-  implied: boolean;
-}
+import { TEMPORARY_NAME } from './tree-writer-links.ts';
 
 /** `lowerTrees`: lowest first, themselves settled. `idBase` owns what nobody describes. */
 export function settleLayer(
@@ -61,19 +47,8 @@ export function settleLayer(
   workOff(settling, settling.rootTask, [], rootOpaque ? undefined : lower.root);
   if (settling.rootTask.implied && lowerTrees.length > 0)
     upper.copyAttributes(sourceBelow(settling, lower.root, []), []);
-  settleLinks(settling, links);
+  settleLinks(settling, lowerTrees, links);
   upper.restoreTimes();
-}
-
-interface Settling {
-  readonly lower: Stack;
-  /** The layers below and this one, as they are at the moment. */
-  readonly merged: Stack;
-  readonly upper: UpperTree;
-  /** This layer's index in `merged`. */
-  readonly top: number;
-  readonly rootTask: Task;
-  readonly implied: ReadonlySet<string>;
 }
 
 function newTask(): Task {
@@ -151,10 +126,6 @@ function workOffChild(settling: Settling, task: Task, path: Names, below: StackN
   }
 }
 
-function sourceBelow({ lower }: Settling, node: StackNode, path: Names): Source {
-  return { stat: node.stat, open: (flags) => lower.open(node.trees[0]!, path, flags) };
-}
-
 /** `path` is an implied directory, and a symlink below. */
 function moveThroughLink(settling: Settling, task: Task, path: Names): void {
   const { merged, upper, rootTask } = settling;
@@ -198,27 +169,6 @@ function dropWhiteouts(upper: UpperTree, path: Names): void {
     if (isWhiteout(stat)) upper.remove(below);
     else if (kindOf(stat.mode) === 'directory') dropWhiteouts(upper, below);
   }
-}
-
-/** Makes the directory where a way of the merged tree leads exist in this layer; returns its real path. */
-function ensureDirectory(settling: Settling, way: StackWay, path: Names): Names {
-  if (way.problem !== undefined) throw refusal(path, way.problem);
-  if (kindOf(way.node.stat.mode) !== 'directory')
-    throw refusal(path, `${shown(way.names)} is not a directory`);
-  const { lower, upper } = settling;
-  const to = [...way.names, ...way.missing];
-  let below: StackNode | undefined = lower.root;
-  for (let depth = 1; depth <= to.length; depth++) {
-    const names = to.slice(0, depth);
-    below = below === undefined ? undefined : lower.child(below, names);
-    if (below !== undefined && kindOf(below.stat.mode) !== 'directory') below = undefined;
-    const found = upper.stat(names);
-    if (found === undefined || isWhiteout(found)) {
-      if (found !== undefined) below = undefined;
-      upper.makeDirectory(names, below === undefined ? undefined : sourceBelow(settling, below, names));
-    } else if (upper.isOpaque(names)) below = undefined;
-  }
-  return to;
 }
 
 interface Moving {
@@ -290,51 +240,4 @@ function hideRoot(settling: Settling): void {
         upper.setOpaque([name]);
     }
   }
-}
-
-/** Hard links whose targets are not in the layer. A link may be the target of one before it. */
-function settleLinks(settling: Settling, links: Unsettled['links']): void {
-  let waiting = links;
-  for (let pass = 0; waiting.length > 0; pass++) {
-    const missing = waiting.filter(({ path, target }) => !settleLink(settling, split(path), target));
-    const [first] = missing;
-    if (first !== undefined && (missing.length === waiting.length || pass === HARD_LINK_PASSES_MAX))
-      throw refusal(
-        split(first.path),
-        `a hard link to ${showBytes(first.target)}, which is no file of the image`,
-      );
-    waiting = missing;
-  }
-}
-
-/** False when there is no target (yet). */
-function settleLink(settling: Settling, names: Names, target: string): boolean {
-  const { lower, merged, upper, top } = settling;
-  const targetNames = target.split('/').filter((name) => name !== '' && name !== '.');
-  let way = merged.walk(targetNames, false);
-  // A whiteout of the same layer does not hide from the link what is below.
-  const hidden = way.problem !== undefined || way.missing.length > 0;
-  if (hidden) way = lower.walk(targetNames, false);
-  if (way.problem !== undefined || way.missing.length > 0) return false;
-  if (kindOf(way.node.stat.mode) === 'directory')
-    throw refusal(names, `a hard link to ${showBytes(target)}, a directory`);
-  const aside = [TEMPORARY_NAME];
-  if (hidden) {
-    upper.copy(sourceBelow(settling, way.node, way.names), aside);
-  } else {
-    if (way.node.trees[0] !== top) {
-      ensureDirectory(settling, merged.walk(way.names.slice(0, -1), true), names);
-      upper.copy(sourceBelow(settling, way.node, way.names), way.names);
-    }
-    upper.link(way.names, aside);
-  }
-  const parent = ensureDirectory(settling, merged.walk(names.slice(0, -1), true), names);
-  const to = [...parent, names.at(-1)!];
-  upper.removeAll(to);
-  upper.move(aside, to);
-  return true;
-}
-
-function refusal(path: Names, reason: string): OciError {
-  return new OciError('BAD_ARCHIVE', `entry ${shown(path)}: ${reason}`);
 }

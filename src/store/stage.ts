@@ -6,11 +6,14 @@
  * directory, which the next claim or sweep removes. commit() is the rename out of staging/.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, openSync, readdirSync, renameSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
+import { toByteString } from '../archive/byte-string.ts';
 import { type Lock, leadsTo, lockDirectory, tryLock, type Waiting } from '../host/lock.ts';
-import type { Layout } from './layout.ts';
-import { removeTree } from './remove-tree.ts';
+import { AT_FDCWD, check, RENAME_EXCHANGE, renameat2 } from '../host/syscalls.ts';
+import { quote } from '../oci/errors.ts';
+import { type Layout, listDirectory } from './layout.ts';
+import { removeAny, removeTree } from './remove-tree.ts';
 
 export interface Stage {
   readonly directory: string;
@@ -18,6 +21,8 @@ export interface Stage {
   empty(): void;
   /** Moves the directory to `target`, for good, and ends the claim. The caller syncs before and after. */
   commit(target: string): void;
+  /** The same where `target` exists: what was there is in the stage afterwards, to be discarded. */
+  exchange(target: string): void;
   /** Removes the directory and ends the claim; does nothing after commit(). */
   discard(): void;
 }
@@ -40,6 +45,16 @@ export async function claimStage(
   return undefined;
 }
 
+/** The same for what is to replace something that is there. */
+export function claimReplacement(
+  layout: Layout,
+  name: string,
+  what: string,
+  waiting: Waiting,
+): Promise<Stage> {
+  return openStage(layout, `repair-${name}`, `the repair of ${what}`, waiting);
+}
+
 /** A stage that nobody else can want. */
 export function openPrivateStage(layout: Layout, kind: string): Promise<Stage> {
   return openStage(layout, `${kind}-${randomBytes(8).toString('hex')}`, kind, {});
@@ -52,16 +67,16 @@ async function openStage(layout: Layout, name: string, what: string, waiting: Wa
   const stage: Stage = {
     directory,
     empty() {
-      for (const entry of readdirSync(directory, { withFileTypes: true })) {
-        const path = join(directory, entry.name);
-        if (entry.isDirectory()) removeTree(path);
-        else unlinkSync(path);
-      }
+      for (const entry of readdirSync(directory)) removeAny(join(directory, entry));
     },
     commit(target) {
       renameSync(directory, target);
       claimed = false;
       lock.release();
+    },
+    exchange(target) {
+      const [from, to] = [toByteString(directory), toByteString(target)];
+      check(renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE), 'rename', quote(target));
     },
     discard() {
       if (!claimed) return;
@@ -82,20 +97,23 @@ async function openStage(layout: Layout, name: string, what: string, waiting: Wa
   }
 }
 
-/** Removes what crashed processes left in staging/, but not downloads to be resumed. Never touches work of others. */
-export function sweepStages(layout: Layout): void {
-  for (const name of readdirSync(layout.staging)) {
+/**
+ * Calls `visit` for each path that a crashed process left in staging/, but not for downloads to be resumed. While it
+ * runs nobody else can take the path up; work of others is never visited.
+ */
+export function visitLeftOverStages(layout: Layout, visit: (path: string) => void): void {
+  for (const name of listDirectory(layout.staging)) {
     const path = join(layout.staging, name);
     if (path === layout.blobs) continue;
     let fd: number;
     try {
       fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') unlinkSync(path);
-      continue; // or it has just gone
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') visit(path); // no directory, so no stage
+      continue;
     }
     try {
-      if (tryLock(fd, 'exclusive') && leadsTo(path, fd)) removeTree(path);
+      if (tryLock(fd, 'exclusive') && leadsTo(path, fd)) visit(path);
     } finally {
       closeSync(fd);
     }

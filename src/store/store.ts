@@ -4,12 +4,20 @@
  * Concurrency: reading needs no lock. Adding happens under the shared lock, deleting under the exclusive one;
  * whoever goes on to use an image's layers holds the shared lock until its record is in the run root
  * (image-users.ts). There is no index to keep in step: the directories are the database.
+ *
+ * Additional stores are looked at where ours has no such name, image or layer. They are only read, locks included;
+ * ours may link to layers there, so whoever looks after them must not delete what we use.
  */
-import { type Lock, lockFile, type Waiting } from '../host/lock.ts';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { type Lock, lockFile, lockPresentFile, type Waiting } from '../host/lock.ts';
 import { syncfs } from '../host/syscalls.ts';
 import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
-import { findImageUsers, type ImageUser } from './image-users.ts';
+import { type CheckedStore, checkStore } from './check-store.ts';
+import { collectGarbage, deleteImage, digestOfHex, type Garbage, type GarbageOptions } from './garbage.ts';
+import { listLinks, readLink, removeLink, writeLink } from './image-links.ts';
+import { findImageUsers, type ImageUser, refuseWhileUsed, type UseRecord, useRecord } from './image-users.ts';
 import {
   commitImage,
   findDocument,
@@ -17,6 +25,7 @@ import {
   type ImageDocuments,
   type ImageRecord,
   listImageHexes,
+  type RawDocuments,
   readImageDocuments,
   readImageRecord,
   type StoredImage,
@@ -29,13 +38,13 @@ import {
   type LayerStage,
   layerTree,
   readLayerRecord,
-  skeletonTree,
 } from './layers.ts';
-import { type Layout, openLayout, syncDirectory, tagFileName } from './layout.ts';
-import { openPartialBlob, type PartialBlob, sweepPartialBlobs } from './partial-blob.ts';
-import { deleteImage } from './remove-image.ts';
-import { sweepStages } from './stage.ts';
-import { listTags, readTag, removeTag, writeTag } from './tags.ts';
+import { type Layout, layoutBelow, listDirectory, openLayout, syncDirectory, tagFileName } from './layout.ts';
+import { openPartialBlob, type PartialBlob, RESUMABLE_FOR_MS, visitLeftOverBlobs } from './partial-blob.ts';
+import { removeAny } from './remove-tree.ts';
+import { type Repairs, repairsOf } from './repairs.ts';
+import { visitLeftOverStages } from './stage.ts';
+import { type StoreUsage, storeUsage } from './store-usage.ts';
 
 export interface RemovedImage {
   readonly digest: Digest;
@@ -47,37 +56,76 @@ export interface RemovedImage {
 }
 
 export interface DamagedImage {
-  readonly hex: string;
+  readonly digest: Digest;
+  readonly names: readonly string[];
   readonly error: OciError;
 }
 
 export type Store = ReturnType<typeof storeOf>;
 
-/**
- * Opens the store at `root`. Without `create`, a store that does not exist yet is told apart as undefined: it holds
- * no images, and reading commands make no directories.
- */
-export function openStore({ root, create = false }: { root: string; create?: boolean }): Store | undefined {
-  const layout = openLayout(root, create);
-  return layout === undefined ? undefined : storeOf(layout);
+export interface StoreOptions {
+  readonly root: string;
+  /** Makes the store when it is not there. */
+  readonly create?: boolean;
+  /** Other stores to look in, in this order. Those that are not there are left out. */
+  readonly additional?: readonly string[];
 }
 
-function storeOf(layout: Layout) {
-  function imageByHex(hex: string, tags = listTags(layout)): StoredImage {
-    const names = [...tags].filter(([, tagged]) => tagged === hex).map(([name]) => name);
-    return { ...readImageRecord(layout, hex), names };
+/**
+ * Opens the store at `root`. Without `create`, where neither it nor an additional one exists yet: undefined. There
+ * are no images then, and reading commands make no directories.
+ */
+export function openStore({ root, create = false, additional = [] }: StoreOptions): Store | undefined {
+  const own = openLayout(root, create);
+  const others = additional
+    .flatMap((directory) => openLayout(directory, false) ?? [])
+    .filter((other) => other.root !== own?.root);
+  if (own === undefined && others.length === 0) return undefined;
+  return storeOf(own ?? layoutBelow(resolve(root)), others);
+}
+
+function storeOf(layout: Layout, others: readonly Layout[]) {
+  const all = [layout, ...others];
+  const homeOfImage = (digest: Digest) => all.find((store) => hasImage(store, digest));
+  const homeOfLayer = (chainID: ChainID) => all.find((store) => hasLayer(store, chainID));
+  const treeOf = (chainID: ChainID) => layerTree(homeOfLayer(chainID) ?? layout, chainID);
+
+  /** Every name with its image's hex; of one name in several stores, ours. */
+  function allTags(): Map<string, string> {
+    return new Map(all.toReversed().flatMap((store) => [...listLinks(store, 'tags')]));
   }
 
-  /** The digest hex that a name or (abbreviated) digest stands for. */
-  function findHex(candidates: readonly string[]): string | undefined {
+  function namesOf(hex: string, tags = allTags()): string[] {
+    return [...tags]
+      .filter(([, tagged]) => tagged === hex)
+      .map(([name]) => name)
+      .sort();
+  }
+
+  function imageByHex(hex: string, tags?: Map<string, string>): StoredImage {
+    const home = homeOfImage(digestOfHex(hex)) ?? layout;
+    return { ...readImageRecord(home, hex), names: namesOf(hex, tags), store: home.root };
+  }
+
+  function hexOfTag(name: string, stores: readonly Layout[] = all): string | undefined {
+    for (const store of stores) {
+      const hex = readLink(store, 'tags', name);
+      if (hex !== undefined) return hex;
+    }
+    return undefined;
+  }
+
+  /** The digest hex that a name or (abbreviated) digest stands for, in the first store that has it. */
+  function findHex(candidates: readonly string[], stores: readonly Layout[] = all): string | undefined {
     for (const name of candidates) {
-      const hex = readTag(layout, name);
+      const hex = hexOfTag(name, stores);
       if (hex !== undefined) return hex;
     }
     for (const name of candidates) {
       const digits = /^(?:.*@)?(?:sha(?:256|512):)?([0-9a-f]{12,128})$/.exec(name)?.[1];
       if (digits === undefined) continue;
-      const found = listImageHexes(layout).filter((hex) => hex.startsWith(digits));
+      const hexes = new Set(stores.flatMap(listImageHexes));
+      const found = [...hexes].filter((hex) => hex.startsWith(digits));
       if (found.length === 1) return found[0];
       if (found.length > 1)
         throw new OciError('USAGE', `${quote(name)} stands for ${found.length} images`, {
@@ -87,14 +135,49 @@ function storeOf(layout: Layout) {
     return undefined;
   }
 
+  function refuseReadOnly(candidates: readonly string[], verb: string): void {
+    const store = others.find((other) => findHex(candidates, [other]) !== undefined);
+    if (store === undefined) return;
+    throw new OciError(
+      'DENIED',
+      `refusing to ${verb} ${quote(candidates[0] ?? '')}: it is in the additional store ${quote(store.root)}, which is only read`,
+      { hint: `Do it there: ocictl --root ${store.root} …` },
+    );
+  }
+
+  function usersOf(digest: Digest, runRoot: string): ImageUser[] {
+    const services = [...listLinks(layout, 'roots')].filter(([, hex]) => hex === digestHex(digest));
+    return [
+      ...findImageUsers(runRoot, layout.root, digest),
+      ...services.map(([name]) => ({ kind: 'service' as const, name })),
+    ];
+  }
+
   return {
     root: layout.root,
-    /** Below every image's own layers: empty mount points. */
-    skeletonTree: skeletonTree(layout),
 
-    /** The store's lock: shared to add or to start using an image, exclusive to delete. */
-    lock(mode: 'shared' | 'exclusive', waiting: Waiting = {}): Promise<Lock> {
-      return lockFile(layout.lock, mode, `the store ${quote(layout.root)}`, waiting);
+    /**
+     * The store's lock: shared to add or to start using an image, exclusive to delete. The shared one is on the
+     * additional stores, too.
+     */
+    async lock(mode: 'shared' | 'exclusive', waiting: Waiting = {}): Promise<Lock> {
+      const what = (root: string) => `the store ${quote(root)}`;
+      const locks: Lock[] = [];
+      const release = () => {
+        for (const lock of locks) lock.release();
+      };
+      try {
+        if (existsSync(layout.root))
+          locks.push(await lockFile(layout.lock, mode, what(layout.root), waiting));
+        for (const { lock, root } of mode === 'shared' ? others : []) {
+          const held = await lockPresentFile(lock, mode, what(root), waiting);
+          if (held !== undefined) locks.push(held);
+        }
+      } catch (error) {
+        release();
+        throw error;
+      }
+      return { fd: locks[0]?.fd ?? -1, release, [Symbol.dispose]: release };
     },
 
     // Names and images
@@ -106,22 +189,22 @@ function storeOf(layout: Layout) {
     },
 
     imageByDigest(digest: Digest): StoredImage | undefined {
-      return hasImage(layout, digest) ? imageByHex(digestHex(digest)) : undefined;
+      return homeOfImage(digest) === undefined ? undefined : imageByHex(digestHex(digest));
     },
 
-    hasImage: (digest: Digest) => hasImage(layout, digest),
+    hasImage: (digest: Digest): boolean => homeOfImage(digest) !== undefined,
 
     /** Newest first. Damaged images are listed apart, so that one does not hide the others. */
     listImages(): { images: StoredImage[]; damaged: DamagedImage[] } {
-      const tags = listTags(layout);
+      const tags = allTags();
       const images: StoredImage[] = [];
       const damaged: DamagedImage[] = [];
-      for (const hex of listImageHexes(layout)) {
+      for (const hex of new Set(all.flatMap(listImageHexes))) {
         try {
           images.push(imageByHex(hex, tags));
         } catch (error) {
           if (!(error instanceof OciError)) throw error;
-          damaged.push({ hex, error });
+          damaged.push({ digest: digestOfHex(hex), names: namesOf(hex, tags), error });
         }
       }
       images.sort((a, b) => (a.stored < b.stored ? 1 : -1));
@@ -132,28 +215,60 @@ function storeOf(layout: Layout) {
     readDocuments: (image: StoredImage): ImageDocuments => readImageDocuments(image),
 
     /** A manifest or configuration that is here already. */
-    localDocument: (digest: Digest): Uint8Array | undefined => findDocument(layout, digest),
+    localDocument(digest: Digest): Uint8Array | undefined {
+      for (const store of all) {
+        const bytes = findDocument(store, digest);
+        if (bytes !== undefined) return bytes;
+      }
+      return undefined;
+    },
 
     /** The trees of the image's own layers, lowest first, without the skeleton. */
-    layerTrees: (image: StoredImage): string[] =>
-      image.layers.map(({ chainID }) => layerTree(layout, chainID)),
+    layerTrees: (image: StoredImage): string[] => image.layers.map(({ chainID }) => treeOf(chainID)),
 
     /** Throws USAGE for a name that cannot be a tag. */
     checkName: (name: string): void => void tagFileName(name),
 
-    /** Durable when it returns; false when the name already led there. */
-    tag: (name: string, digest: Digest): Promise<boolean> => writeTag(layout, name, digest),
+    /** Whether the name leads to the image, here or in an additional store. */
+    isTagged: (name: string, digest: Digest): boolean => hexOfTag(name) === digestHex(digest),
+
+    /** Durable when it returns; false when the name already led there. Under the shared lock. */
+    async tag(name: string, digest: Digest, waiting: Waiting = {}): Promise<boolean> {
+      if (hexOfTag(name) === digestHex(digest)) return false;
+      const home = homeOfImage(digest);
+      if (home === undefined)
+        throw new OciError('TEMPORARY', `the image of ${quote(name)} was removed meanwhile`, {
+          hint: 'Pull it again.',
+        });
+      if (home !== layout) {
+        // a name leads to an image of its own store, and that one to layers of any
+        const image = readImageRecord(home, digestHex(digest));
+        const { directory: _, ...record } = image;
+        await ensureSkeleton(layout, waiting);
+        await commitImage(layout, record, readImageDocuments(image), treeOf, waiting);
+      }
+      return writeLink(layout, 'tags', name, digest);
+    },
 
     /** False when there was no such name. The image stays. */
-    untag: (name: string): boolean => removeTag(layout, name),
+    untag(name: string): boolean {
+      if (removeLink(layout, 'tags', name)) return true;
+      refuseReadOnly([name], 'untag');
+      return false;
+    },
+
+    /** Keeps the image for the installed service `name`, whatever becomes of its tags. Under the shared lock. */
+    addRoot: (name: string, digest: Digest): Promise<boolean> => writeLink(layout, 'roots', name, digest),
+    removeRoot: (name: string): boolean => removeLink(layout, 'roots', name),
 
     // Adding: under the shared lock
 
-    hasLayer: (chainID: ChainID): boolean => hasLayer(layout, chainID),
-    layerRecord: (chainID: ChainID): LayerRecord => readLayerRecord(layout, chainID),
-    layerTree: (chainID: ChainID): string => layerTree(layout, chainID),
-    claimLayer: (chainID: ChainID, waiting: Waiting): Promise<LayerStage | undefined> =>
-      claimLayer(layout, chainID, waiting),
+    hasLayer: (chainID: ChainID): boolean => homeOfLayer(chainID) !== undefined,
+    layerRecord: (chainID: ChainID): LayerRecord => readLayerRecord(homeOfLayer(chainID) ?? layout, chainID),
+    layerTree: treeOf,
+    /** undefined when the layer is here or in an additional store. */
+    claimLayer: async (chainID: ChainID, waiting: Waiting): Promise<LayerStage | undefined> =>
+      homeOfLayer(chainID) === undefined ? claimLayer(layout, chainID, waiting) : undefined,
     openPartialBlob: (digest: Digest): PartialBlob => openPartialBlob(layout, digest),
     /** Writes back everything below staging/; reports each failure of that since the lock was taken. */
     sync: (lock: Lock): void => syncfs(lock.fd),
@@ -161,37 +276,76 @@ function storeOf(layout: Layout) {
     syncLayers: (): void => syncDirectory(layout.layers),
 
     /** All layers are in place and durable. Returns the image with the names it has. */
-    async addImage(
-      record: ImageRecord,
-      documents: { rawManifest: Uint8Array; rawConfig: Uint8Array },
-      waiting: Waiting,
-    ): Promise<StoredImage> {
+    async addImage(record: ImageRecord, documents: RawDocuments, waiting: Waiting): Promise<StoredImage> {
       await ensureSkeleton(layout, waiting);
-      await commitImage(layout, record, documents, waiting);
+      await commitImage(layout, record, documents, treeOf, waiting);
       return imageByHex(digestHex(record.digest));
     },
 
-    /** Removes what crashed processes left behind. Safe at any time beside others. */
+    /** Whether sweep() may find something. Costs next to nothing. */
+    mayNeedSweep: (): boolean =>
+      listDirectory(layout.staging).length > 1 || listDirectory(layout.blobs).length > 0,
+
+    /** Removes what crashed processes left behind, where it can be. Safe at any time beside others. */
     sweep(): void {
-      sweepStages(layout);
-      sweepPartialBlobs(layout);
+      const remove = (path: string) => {
+        try {
+          removeAny(path);
+        } catch {
+          // in nobody's way; ocictl gc tells about it
+        }
+      };
+      visitLeftOverStages(layout, remove);
+      visitLeftOverBlobs(layout, RESUMABLE_FOR_MS, remove);
     },
+
+    // Using
+
+    /** Containers, mounts and services that use the image. */
+    usersOf: (image: { digest: Digest }, runRoot: string): ImageUser[] => usersOf(image.digest, runRoot),
+
+    /** What to write into the run root before the image is used, under the shared lock. */
+    useRecord(digest: Digest): UseRecord {
+      const hex = digestHex(digest);
+      const ours =
+        hasImage(layout, digest) &&
+        readImageRecord(layout, hex).layers.every(({ chainID }) => hasLayer(layout, chainID));
+      return useRecord(digest, ours ? layout.root : undefined);
+    },
+
+    // Looking after it
+
+    /** Bytes on the disk, of `images` and of the whole store. */
+    usage: (images?: readonly Digest[]): StoreUsage => storeUsage(layout, images),
+
+    /** Under the shared lock. Only reads. */
+    check: (images?: readonly Digest[], signal?: AbortSignal): Promise<CheckedStore> =>
+      checkStore(layout, treeOf, images, signal),
+
+    /** What mends it. */
+    repairs: (): Repairs => repairsOf(layout, treeOf),
 
     // Deleting: under the exclusive lock
 
-    /** Containers and mounts that use the image. */
-    usersOf: (image: { digest: Digest }, runRoot: string): ImageUser[] =>
-      findImageUsers(runRoot, layout.root, image.digest),
+    /** Also under the shared lock for a dry run. `runRoot` tells which images are used. */
+    collectGarbage: (runRoot: string, options: Omit<GarbageOptions, 'isUsed'>): Garbage[] =>
+      collectGarbage(layout, {
+        ...options,
+        isUsed: (digest) => usersOf(digest, runRoot).length > 0,
+      }),
 
     /**
      * Removes one name of an image, and the image with the layers that only it has when that was its last name.
-     * A digest removes the image where at most one name is left. Throws BUSY while a container or mount uses it.
+     * A digest removes the image where at most one name is left. Throws BUSY while something uses it.
      */
     async removeImage(candidates: readonly string[], runRoot: string): Promise<RemovedImage | undefined> {
-      const hex = findHex(candidates);
-      if (hex === undefined) return undefined;
-      const digest = `sha${hex.length === 64 ? 256 : 512}:${hex}` as Digest;
-      const names = [...listTags(layout)].filter(([, tagged]) => tagged === hex).map(([name]) => name);
+      const hex = findHex(candidates, [layout]);
+      if (hex === undefined) {
+        refuseReadOnly(candidates, 'remove');
+        return undefined;
+      }
+      const digest = digestOfHex(hex);
+      const names = namesOf(hex, listLinks(layout, 'tags'));
       const name = candidates.find((candidate) => names.includes(candidate));
       if (name === undefined && names.length > 1)
         throw new OciError(
@@ -202,28 +356,11 @@ function storeOf(layout: Layout) {
           },
         );
       const deleted = names.length <= 1;
-      if (deleted) refuseWhileUsed(findImageUsers(runRoot, layout.root, digest), name ?? hex.slice(0, 12));
+      if (deleted) refuseWhileUsed(usersOf(digest, runRoot), name ?? hex.slice(0, 12));
       const untagged = name === undefined ? names : [name];
-      for (const tag of untagged) removeTag(layout, tag);
-      const deletedLayers = deleted ? await deleteImage(layout, hex) : [];
+      for (const tag of untagged) removeLink(layout, 'tags', tag);
+      const deletedLayers = deleted ? deleteImage(layout, hex) : [];
       return { digest, untagged, deleted, deletedLayers };
     },
   };
-}
-
-function refuseWhileUsed(users: readonly ImageUser[], name: string): void {
-  const [first] = users;
-  if (first === undefined) return;
-  const more = users.length === 1 ? '' : ` and ${users.length - 1} more`;
-  throw new OciError(
-    'BUSY',
-    `refusing to remove ${quote(name)}: ${first.kind} ${quote(first.name)}${more} uses it`,
-    {
-      hint:
-        first.kind === 'mount'
-          ? `Unmount it first: ocictl umount ${first.name}`
-          : `Stop it first: systemctl stop ${first.name}`,
-      detail: users.map(({ kind, name: user }) => `${kind} ${quote(user)}`).join('\n'),
-    },
-  );
 }

@@ -13,6 +13,8 @@ export interface WaitingLink {
   readonly path: string;
   /** As the archive has it. */
   readonly target: string;
+  /** The layer has the target now: it came after the link. */
+  readonly late: boolean;
 }
 
 export interface HardLinks {
@@ -20,7 +22,9 @@ export interface HardLinks {
   add(parent: Directory, name: string, target: string): void;
   /** Something else takes the name. */
   forget(parent: Directory, name: string): void;
-  /** Makes the links that wait; returns those whose target is not in the layer. */
+  /** The links whose target was not in the layer when they came. */
+  waiting(): WaitingLink[];
+  /** Where nothing lies below: makes the links to what came later; returns those that lead to nothing. */
   finish(): WaitingLink[];
 }
 
@@ -37,26 +41,31 @@ export function createHardLinks(
 ): HardLinks {
   const waiting = new Map<string, { parent: Directory; name: string; target: string }>();
 
+  /** Where the target is, or would be; undefined when its directory is not (yet) in the layer. */
+  function find(target: string): { directory: Directory; name: string } | undefined {
+    const names = splitPath(target);
+    const name = names.pop();
+    if (name === undefined) throw new Refusal('a hard link to a directory');
+    const { directory, missing } = walk(names);
+    return missing.length > 0 || directory.whiteouts?.has(name) ? undefined : { directory, name };
+  }
+
   /** False when the target is not (yet) in the layer. */
   function link(parent: Directory, name: string, target: string): boolean {
-    const names = splitPath(target);
-    const targetName = names.pop();
-    if (targetName === undefined) throw new Refusal('a hard link to a directory');
-    const way = walk(names);
-    if (way.missing.length > 0 || way.directory.whiteouts?.has(targetName)) return false;
-    const directory = way.directory.children?.get(targetName);
+    const found = find(target);
+    const directory = found?.directory.children?.get(found.name);
     // One that no entry describes may turn out to be a symlink, once the layers below are known.
-    if (directory?.implied === true) return false;
+    if (found === undefined || directory?.implied === true) return false;
     if (directory !== undefined) throw new Refusal(`a hard link to ${showBytes(target)}, a directory`);
-    const from = fdOf(way.directory);
+    const from = fdOf(found.directory);
     const to = fdOf(parent);
-    const status = linkat(from, targetName, to, name);
+    const status = linkat(from, found.name, to, name);
     if (status === -errno.ENOENT) return false;
     if (status === -errno.EEXIST) {
-      if (way.directory === parent && targetName === name) return true;
-      if (typeof statAt(from, targetName) === 'number') return false;
+      if (found.directory === parent && found.name === name) return true;
+      if (typeof statAt(from, found.name) === 'number') return false;
       // The target may lie in a tree that gives way to the link: hold it under another name meanwhile.
-      check(linkat(from, targetName, to, TEMPORARY_NAME), 'link', showBytes(name));
+      check(linkat(from, found.name, to, TEMPORARY_NAME), 'link', showBytes(name));
       vacate(parent, name);
       check(renameat2(fdOf(parent), TEMPORARY_NAME, fdOf(parent), name), 'rename', showBytes(name));
     } else check(status, 'link', showBytes(name));
@@ -67,8 +76,28 @@ export function createHardLinks(
     if (waiting.size > 0) waiting.delete(joinPath(parent, name));
   }
 
+  function hasNow(target: string): boolean {
+    const found = find(target);
+    if (found === undefined || found.directory.children?.get(found.name)?.implied) return false;
+    return typeof statAt(fdOf(found.directory), found.name) !== 'number';
+  }
+
+  function list(): WaitingLink[] {
+    return [...waiting]
+      .filter(([, { parent }]) => !parent.removed)
+      .map(([path, { target }]) => ({
+        path,
+        target,
+        late: refusing(
+          () => atEntry(path),
+          () => hasNow(target),
+        ),
+      }));
+  }
+
   return {
     forget,
+    waiting: list,
     add(parent, name, target) {
       if (link(parent, name, target)) forget(parent, name);
       else waiting.set(joinPath(parent, name), { parent, name, target });
@@ -83,7 +112,7 @@ export function createHardLinks(
           progress = true;
         }
       }
-      return [...waiting].map(([path, { target }]) => ({ path, target }));
+      return list();
     },
   };
 }

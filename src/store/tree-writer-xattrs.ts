@@ -7,12 +7,17 @@
  *   security.capability                 stored for the container's root, see storedCapability()
  *   system.posix_acl_access, _default   ids shifted by idBase, as the owners are
  *   user.*, trusted.*                   stored as they are
+ *   ACLs and user.* on what cannot have them   left out: the kernel has none there
  *   all other security.* and system.*   left out: labels, signatures and ACLs of the host the layer was made on
  */
+import { showBytes } from '../archive/byte-string.ts';
 import { Refusal } from '../archive/refusal.ts';
+import type { TarEntry, TarEntryType } from '../archive/tar-entry.ts';
+import { check, errno } from '../host/syscalls.ts';
 import { CONTAINER_ID_MAX } from '../oci/limits.ts';
 
 export const OPAQUE_XATTR = 'user.overlay.opaque';
+const ACCESS_ACL_XATTR = 'system.posix_acl_access';
 export const DEFAULT_ACL_XATTR = 'system.posix_acl_default';
 const OVERLAY_XATTR = /^(user|trusted)\.overlay\./;
 
@@ -20,12 +25,38 @@ export function isOverlayXattr(name: string): boolean {
   return OVERLAY_XATTR.test(name);
 }
 
+/**
+ * Gives each xattr that an entry of the type is to have to `set`, which returns what the system call did.
+ * Throws a Refusal for what means something to overlayfs, or what the kernel calls invalid.
+ */
+export function storeXattrs(
+  { type, xattrs }: Pick<TarEntry, 'type' | 'xattrs'>,
+  idBase: number,
+  path: () => string,
+  set: (name: string, value: Buffer) => number,
+): void {
+  for (const [name, value] of xattrs ?? []) {
+    const stored = storedXattr(name, value, type, idBase);
+    if (stored === undefined) continue;
+    checkXattr(set(name, stored), name, path);
+  }
+}
+
+/** Of what setting the xattr returned. Throws a Refusal where the kernel calls it invalid. */
+export function checkXattr(status: number, name: string, path: () => string): void {
+  if (status >= 0) return;
+  if (status === -errno.EINVAL) throw new Refusal(`xattr ${showBytes(name)} that the kernel finds invalid`);
+  check(status, `setxattr ${showBytes(name)}`, showBytes(path()));
+}
+
 /** The value to store, or undefined to leave the xattr out. Throws a Refusal. */
-export function storedXattr(name: string, value: Buffer, idBase: number): Buffer | undefined {
-  if (isOverlayXattr(name)) throw new Refusal(`xattr ${name}, which belongs to overlayfs`);
+function storedXattr(name: string, value: Buffer, type: TarEntryType, idBase: number): Buffer | undefined {
+  if (isOverlayXattr(name)) throw new Refusal(`xattr ${showBytes(name)}, which belongs to overlayfs`);
   if (name === 'security.capability') return storedCapability(value, idBase);
-  if (name === 'system.posix_acl_access' || name === DEFAULT_ACL_XATTR) return storedAcl(value, idBase);
-  return name.startsWith('user.') || name.startsWith('trusted.') ? value : undefined;
+  if (name === ACCESS_ACL_XATTR) return type === 'symlink' ? undefined : storedAcl(value, idBase);
+  if (name === DEFAULT_ACL_XATTR) return type === 'directory' ? storedAcl(value, idBase) : undefined;
+  if (name.startsWith('user.')) return type === 'file' || type === 'directory' ? value : undefined;
+  return name.startsWith('trusted.') ? value : undefined;
 }
 
 const CAPABILITY_V2 = 2;

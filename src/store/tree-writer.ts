@@ -13,6 +13,7 @@
  *   to decide is returned as Unsettled, for settleLayer().
  * - `.wh..wh.*` but the opaque mark is the business of aufs, and left out. Below a whiteout nothing can be.
  */
+import { crc32 } from 'node:zlib';
 import { showBytes } from '../archive/byte-string.ts';
 import { atEntry, Refusal, refusing } from '../archive/refusal.ts';
 import type { TarEntry } from '../archive/tar-entry.ts';
@@ -29,6 +30,7 @@ import {
   fsetxattr,
   ftruncate,
   futimens,
+  inodeOf,
   listxattr,
   mkdirat,
   mknodat,
@@ -47,10 +49,11 @@ import {
   unlinkat,
   utimensat,
 } from '../host/syscalls.ts';
+import { type ContentSums, sumsOf } from './checksum.ts';
 import { removeTreeAt } from './remove-tree.ts';
 import { type Directory, joinPath, openDirectories, pathOf, splitPath } from './tree-writer-directories.ts';
 import { createHardLinks, type WaitingLink } from './tree-writer-links.ts';
-import { DEFAULT_ACL_XATTR, OPAQUE_XATTR, storedXattr } from './tree-writer-xattrs.ts';
+import { checkXattr, DEFAULT_ACL_XATTR, OPAQUE_XATTR, storeXattrs } from './tree-writer-xattrs.ts';
 
 /** What a layer leaves open until the layers below it are there. Paths are byte strings relative to the tree. */
 export interface Unsettled {
@@ -58,7 +61,7 @@ export interface Unsettled {
   readonly implied: readonly string[];
   /** All whiteouts, in no order. */
   readonly whiteouts: readonly string[];
-  /** Hard links whose target is not in the layer. */
+  /** Hard links whose target was not in the layer when they came: it is below, or came later. */
   readonly links: readonly WaitingLink[];
   /** Nothing of the layers below is to be seen. overlayfs does not look for the opaque mark on a root. */
   readonly rootOpaque: boolean;
@@ -68,7 +71,9 @@ export interface TreeWriter extends TarHandler {
   /** Counted so far: tar entries, and bytes of file content written. */
   readonly entries: number;
   readonly sizeBytes: number;
-  /** Links what waited for its target, gives directories their times, and tells what is open. */
+  /** Of the files written that are no more than their content: neither sparse nor with xattrs. */
+  readonly sums: ContentSums;
+  /** Gives directories their times, and tells what is open. */
   finish(): Unsettled;
   /** Closes all descriptors. At any time; leaves what was written. */
   close(): void;
@@ -81,6 +86,15 @@ const WHITEOUT_META = '.wh..wh.';
 const WHITEOUT_OPAQUE = '.wh..wh..opq';
 /** Modification time of what no entry describes: the same in every run. */
 export const EPOCH: FileTime = { seconds: 0, nanoseconds: 0 };
+
+/** What a directory is as long as no entry describes it. */
+const IMPLIED: Pick<TarEntry, 'type' | 'mode' | 'uid' | 'gid' | 'xattrs'> = {
+  type: 'directory',
+  mode: 0o755,
+  uid: 0,
+  gid: 0,
+  xattrs: undefined,
+};
 
 /** `treeDir` is an existing empty directory. With `bottom`, nothing lies below, and nothing stays unsettled. */
 export function createTreeWriter(treeDir: string, options: { idBase: number; bottom: boolean }): TreeWriter {
@@ -95,28 +109,23 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
   let knownParent = root;
 
   /** The file being written. */
-  let file: { fd: number; entry: TarEntry } | undefined;
+  let file: { fd: number; entry: TarEntry; crc: number } | undefined;
+  /** By inode. One that is free again is used again, and then stands for what it is now. */
+  const sums = new Map<number, number>();
   const links = createHardLinks(directories, vacate);
 
-  setAttributes(root, 0o755, 0, 0, undefined);
+  setAttributes(root, IMPLIED);
 
-  function setAttributes(
-    directory: Directory,
-    mode: number,
-    uid: number,
-    gid: number,
-    xattrs: TarEntry['xattrs'],
-  ): void {
+  function setAttributes(directory: Directory, entry: typeof IMPLIED): void {
     const fd = fdOf(directory);
-    const shown = () => showBytes(pathOf(directory));
-    checkLazily(fchown(fd, idBase + uid, idBase + gid), 'chown', shown);
-    checkLazily(fchmod(fd, mode), 'chmod', shown);
-    for (const [name, value] of xattrs ?? []) {
-      const stored = storedXattr(name, value, idBase);
-      if (stored === undefined) continue;
-      if (name === DEFAULT_ACL_XATTR) directory.defaultAcl = stored;
-      else checkLazily(fsetxattr(fd, name, stored), `setxattr ${showBytes(name)}`, shown);
-    }
+    const path = () => pathOf(directory);
+    checkLazily(fchown(fd, idBase + entry.uid, idBase + entry.gid), 'chown', path);
+    checkLazily(fchmod(fd, entry.mode), 'chmod', path);
+    storeXattrs(entry, idBase, path, (name, value) => {
+      if (name !== DEFAULT_ACL_XATTR) return fsetxattr(fd, name, value);
+      directory.defaultAcl = value;
+      return 0;
+    });
   }
 
   /** Makes a directory that is not there. In the place of a whiteout it hides what is below, attributes included. */
@@ -140,7 +149,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     let { directory, missing } = directories.walk(names);
     for (const name of missing) {
       directory = makeDirectory(directory, name);
-      setAttributes(directory, 0o755, 0, 0, undefined);
+      setAttributes(directory, IMPLIED);
     }
     return directory;
   }
@@ -176,7 +185,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
       status = make(fdOf(parent));
     }
     links.forget(parent, name);
-    return checkLazily(status, syscall, () => showBytes(joinPath(parent, name)));
+    return checkLazily(status, syscall, () => joinPath(parent, name));
   }
 
   function entry(entry: TarEntry): void {
@@ -212,7 +221,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
   function describeDirectory(directory: Directory, entry: TarEntry): void {
     if (directory.mtime !== undefined) clearXattrs(fdOf(directory));
     directory.defaultAcl = undefined;
-    setAttributes(directory, entry.mode, entry.uid, entry.gid, entry.xattrs);
+    setAttributes(directory, entry);
     directory.mtime = entry.mtime;
     directory.implied = false;
     fill(directory);
@@ -228,29 +237,29 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
   function fileEntry(parent: Directory, name: string, entry: TarEntry): void {
     const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
     const fd = place(parent, name, 'create', (directory) => openat(directory, name, flags, 0o600));
-    file = { fd, entry };
+    file = { fd, entry, crc: 0 };
   }
 
   function data(bytes: Buffer, offset: number): void {
     if (file === undefined) return; // the content of a whiteout
     check(pwriteAll(file.fd, bytes, offset), 'write', showBytes(file.entry.path));
+    file.crc = crc32(bytes, file.crc);
     sizeBytes += bytes.length;
   }
 
   function end(): void {
     if (file === undefined) return;
-    const { fd, entry } = file;
-    const shown = () => showBytes(entry.path);
+    const { fd, entry, crc } = file;
+    const path = () => entry.path;
     // chown() and writing clear setuid bits and capabilities, so they come after.
-    if (entry.sparse) checkLazily(ftruncate(fd, entry.size), 'truncate', shown);
-    checkLazily(fchown(fd, idBase + entry.uid, idBase + entry.gid), 'chown', shown);
-    checkLazily(fchmod(fd, entry.mode), 'chmod', shown);
-    for (const [name, value] of entry.xattrs ?? []) {
-      const stored = storedXattr(name, value, idBase);
-      if (stored !== undefined)
-        checkLazily(fsetxattr(fd, name, stored), `setxattr ${showBytes(name)}`, shown);
-    }
-    checkLazily(futimens(fd, entry.mtime), 'utimens', shown);
+    if (entry.sparse) checkLazily(ftruncate(fd, entry.size), 'truncate', path);
+    checkLazily(fchown(fd, idBase + entry.uid, idBase + entry.gid), 'chown', path);
+    checkLazily(fchmod(fd, entry.mode), 'chmod', path);
+    storeXattrs(entry, idBase, path, (name, value) => fsetxattr(fd, name, value));
+    checkLazily(futimens(fd, entry.mtime), 'utimens', path);
+    const inode = checkLazily(inodeOf(fd), 'stat', path);
+    if (entry.sparse || entry.xattrs !== undefined) sums.delete(inode);
+    else sums.set(inode, crc);
     closeFile();
   }
 
@@ -271,16 +280,11 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
       place(parent, name, 'mknod', (fd) => mknodat(fd, name, kind | 0o600, deviceMajor, deviceMinor));
     }
     const fd = fdOf(parent);
-    const shown = () => showBytes(entry.path);
-    checkLazily(fchownat(fd, name, idBase + entry.uid, idBase + entry.gid), 'chown', shown);
-    if (type !== 'symlink') checkLazily(fchmodat(fd, name, entry.mode), 'chmod', shown);
-    for (const [xattr, value] of entry.xattrs ?? []) {
-      const stored = storedXattr(xattr, value, idBase);
-      // The kernel has user.* on files and directories only.
-      if (stored === undefined || xattr.startsWith('user.')) continue;
-      checkLazily(setxattrat(fd, name, xattr, stored), `setxattr ${showBytes(xattr)}`, shown);
-    }
-    checkLazily(utimensat(fd, name, entry.mtime), 'utimens', shown);
+    const path = () => entry.path;
+    checkLazily(fchownat(fd, name, idBase + entry.uid, idBase + entry.gid), 'chown', path);
+    if (type !== 'symlink') checkLazily(fchmodat(fd, name, entry.mode), 'chmod', path);
+    storeXattrs(entry, idBase, path, (xattr, value) => setxattrat(fd, name, xattr, value));
+    checkLazily(utimensat(fd, name, entry.mtime), 'utimens', path);
   }
 
   function whiteoutEntry(names: readonly string[], meta: number, path: string): void {
@@ -319,7 +323,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
   }
 
   function finish(): Unsettled {
-    const unlinked = links.finish();
+    const unlinked = bottom ? links.finish() : links.waiting();
     const [lost] = unlinked;
     if (bottom && lost !== undefined)
       refusing(
@@ -350,8 +354,12 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
       if (directory.implied && !hidden) implied.push(path);
       if (directory.opaque && !hidden && directory !== root)
         check(fsetxattr(fd, OPAQUE_XATTR, OPAQUE_YES), 'setxattr', showBytes(path));
-      if (directory.defaultAcl !== undefined)
-        check(fsetxattr(fd, DEFAULT_ACL_XATTR, directory.defaultAcl), 'setxattr', showBytes(path));
+      const { defaultAcl } = directory;
+      if (defaultAcl !== undefined)
+        refusing(
+          () => atEntry(path),
+          () => checkXattr(fsetxattr(fd, DEFAULT_ACL_XATTR, defaultAcl), DEFAULT_ACL_XATTR, () => path),
+        );
       check(futimens(fd, directory.mtime ?? EPOCH), 'utimens', showBytes(path));
     }
     return { implied, whiteouts, links: unlinked, rootOpaque: root.opaque };
@@ -363,6 +371,9 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     },
     get sizeBytes() {
       return sizeBytes;
+    },
+    get sums() {
+      return sumsOf(sums);
     },
     entry,
     data,
@@ -377,7 +388,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
 
 const OPAQUE_YES = Buffer.from('y');
 
-/** check() for hot paths: the name is made only for an error. */
-function checkLazily(value: number, syscall: string, what: () => string): number {
-  return value >= 0 ? value : check(value, syscall, what());
+/** check() for hot paths: the path's text is made only for an error. */
+function checkLazily(value: number, syscall: string, path: () => string): number {
+  return value >= 0 ? value : check(value, syscall, showBytes(path()));
 }

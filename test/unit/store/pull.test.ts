@@ -311,7 +311,7 @@ test('bad images: one line, the right status, nothing left behind', async () => 
     ['size', image([[file('z', 'z')]], { lies: { sizes: [7] } }).ref, 65, /7/],
     ['no blob', image([[file('z', 'z')]], { lies: { layerDigests: [wrong] } }).ref, 65, /0{20}/],
     ['climbs out', image([[file('../../evil', 'z')]]).ref, 65, /evil/],
-    ['no such tag', `${good.ref}x`, 66, /no image 'latestx' in/],
+    ['no such tag', `${good.ref}x`, 66, /has no image 'latestx', only 'latest'/],
     ['no such layout', 'oci:/nonexistent', 66, /cannot open the layout/],
     ['another platform', image([[file('x', 'x')]], { architecture: 's390x' }).ref, 69, /'linux\/s390x'/],
   ];

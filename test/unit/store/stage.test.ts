@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { Digest } from '../../../src/oci/digest.ts';
 import { openLayout } from '../../../src/store/layout.ts';
-import { openPartialBlob, sweepPartialBlobs } from '../../../src/store/partial-blob.ts';
-import { claimStage, sweepStages } from '../../../src/store/stage.ts';
+import { openPartialBlob, RESUMABLE_FOR_MS, visitLeftOverBlobs } from '../../../src/store/partial-blob.ts';
+import { removeAny } from '../../../src/store/remove-tree.ts';
+import { claimStage, visitLeftOverStages } from '../../../src/store/stage.ts';
 
 const base = mkdtempSync(join(tmpdir(), 'oci-stage-'));
 after(() => rmSync(base, { recursive: true }));
@@ -47,7 +48,7 @@ test('a sweep removes what nobody holds, and only that', async () => {
   writeFileSync(join(layout.staging, 'stray'), '');
   const held = (await claimStage(layout, 'held', 'layer', () => false, {}))!;
   writeFileSync(join(held.directory, 'x'), '');
-  sweepStages(layout);
+  visitLeftOverStages(layout, removeAny);
   assert.deepEqual(readdirSync(layout.staging).sort(), ['blobs', 'held']);
   assert.deepEqual(readdirSync(held.directory), ['x']);
   held.discard();
@@ -75,7 +76,7 @@ test('a partial blob in use is left to its owner', () => {
   assert.notEqual(other.path, first.path);
   assert.equal(other.size, 0);
   other.append(Buffer.from('ab'));
-  sweepPartialBlobs(layout, true);
+  visitLeftOverBlobs(layout, 0, removeAny);
   assert.equal(readdirSync(layout.blobs).length, 2);
   other.keep(); // nobody could find it again
   first.keep();
@@ -93,6 +94,6 @@ test('left-over downloads go after a day, those of another time as well', () => 
   put('bb.partial', 2 * 86400);
   put('cc.partial', -2 * 86400);
   put('dd.123456.partial', 0);
-  sweepPartialBlobs(layout);
+  visitLeftOverBlobs(layout, RESUMABLE_FOR_MS, removeAny);
   assert.deepEqual(readdirSync(layout.blobs), ['aa.partial']);
 });

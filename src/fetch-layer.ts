@@ -1,0 +1,189 @@
+/**
+ * One layer, from a source into a tree in staging/: the main thread downloads while a worker applies what is here.
+ *
+ * Invariant: when the promise resolves, size, digest and diffID were right and the tree is whole but for what
+ * settleLayer() adds. A failure leaves the download as it is, for the caller to keep or to remove.
+ */
+import type { BlobStream } from './oci/content.ts';
+import type { Descriptor } from './oci/descriptor.ts';
+import { type ChainID, type DiffID, digestHex } from './oci/digest.ts';
+import { OciError } from './oci/errors.ts';
+import { FOREIGN_UID_BASE } from './oci/limits.ts';
+import type { ImageSource } from './source/image-source.ts';
+import type { AppliedLayer } from './store/apply-layer.ts';
+import { growingFileWriter } from './store/growing-file.ts';
+import type { LayerWorkers } from './store/layer-worker-pool.ts';
+import type { LayerStage } from './store/layers.ts';
+import type { PartialBlob } from './store/partial-blob.ts';
+
+export interface PlannedLayer {
+  readonly descriptor: Descriptor;
+  readonly diffID: DiffID;
+  readonly chainID: ChainID;
+}
+
+/** `index` counts from the lowest layer, 0; `bytes` are of the blob, with those of an earlier pull. */
+export type LayerEvent =
+  | { readonly type: 'layer-reused'; readonly index: number }
+  | { readonly type: 'layer-started'; readonly index: number; readonly bytes: number }
+  | { readonly type: 'layer-progress'; readonly index: number; readonly bytes: number }
+  | { readonly type: 'layer-done'; readonly index: number };
+
+export interface LayerTask {
+  readonly layer: PlannedLayer;
+  readonly index: number;
+  readonly stage: LayerStage;
+  readonly blob: PartialBlob;
+}
+
+export interface FetchOptions {
+  readonly source: ImageSource;
+  readonly workers: LayerWorkers;
+  readonly downloads: Slots;
+  readonly signal: AbortSignal;
+  readonly onEvent: (event: LayerEvent) => void;
+}
+
+export async function fetchAndApply(task: LayerTask, options: FetchOptions): Promise<AppliedLayer> {
+  const { index, stage, blob } = task;
+  const resumed = blob.size > 0;
+  let applied: AppliedLayer;
+  try {
+    applied = await attempt(task, options);
+  } catch (error) {
+    // What an earlier pull left may be damaged (a power cut) or unreadable: that is no reason to give up.
+    if (!resumed || !(isBadData(error) || isUnreadable(error)) || options.signal.aborted) throw error;
+    blob.truncate();
+    stage.restart();
+    applied = await attempt(task, options);
+  }
+  options.onEvent({ type: 'layer-done', index });
+  return applied;
+}
+
+/** One download of (the rest of) the blob, applied while it comes. Each side's failure ends the other. */
+async function attempt(task: LayerTask, options: FetchOptions): Promise<AppliedLayer> {
+  const { layer, index, stage, blob } = task;
+  const { descriptor, diffID } = layer;
+  const { source, workers, downloads, onEvent } = options;
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  const release = await downloads.take(signal);
+  try {
+    if (blob.size > descriptor.size) blob.truncate();
+    const stream =
+      blob.size === descriptor.size
+        ? undefined
+        : await source.openBlob(descriptor, { offset: blob.size, signal });
+    if (stream !== undefined && stream.offset !== blob.size) blob.truncate();
+    onEvent({ type: 'layer-started', index, bytes: blob.size });
+
+    const file = growingFileWriter(blob.size);
+    const applied = workers.apply({
+      blobPath: blob.path,
+      progress: file.progress,
+      options: { descriptor, diffID, treeDir: stage.tree, idBase: FOREIGN_UID_BASE, bottom: index === 0 },
+    });
+    applied.catch((error) => stop.abort(error));
+    try {
+      if (stream !== undefined)
+        await download(stream, descriptor, blob, signal, (bytes) => {
+          file.grown(bytes);
+          onEvent({ type: 'layer-progress', index, bytes });
+        });
+      file.complete();
+    } catch (error) {
+      const first = signal.reason ?? error;
+      file.abort();
+      await applied.catch(() => {});
+      throw first;
+    }
+    release();
+    return await abortable(applied, signal, () => file.abort());
+  } finally {
+    release();
+  }
+}
+
+async function download(
+  { body }: BlobStream,
+  descriptor: Descriptor,
+  blob: PartialBlob,
+  signal: AbortSignal,
+  onGrown: (bytes: number) => void,
+): Promise<void> {
+  for await (const chunk of body) {
+    signal.throwIfAborted();
+    if (blob.size + chunk.length > descriptor.size)
+      throw new OciError(
+        'SIZE_MISMATCH',
+        `the blob is longer than the ${descriptor.size} bytes it should have`,
+        {
+          hint: 'Tell whoever runs the registry: its manifest and its data do not fit.',
+        },
+      );
+    blob.append(chunk);
+    onGrown(blob.size);
+  }
+}
+
+/** `promise`, with `stop` called when the signal comes; it ends in any case, so it is waited for. */
+async function abortable<T>(promise: Promise<T>, signal: AbortSignal, stop: () => void): Promise<T> {
+  signal.addEventListener('abort', stop, { once: true });
+  if (signal.aborted) stop();
+  try {
+    return await promise;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+export function isBadData(error: unknown): boolean {
+  return error instanceof OciError && error.exitStatus === 65;
+}
+
+function isUnreadable(error: unknown): boolean {
+  return error instanceof OciError && error.code === 'IO_ERROR' && !isDiskFull(error);
+}
+
+/** Whether another pull may get further: not with bad data, nor on a full disk, where the space is needed. */
+export function isWorthResuming(error: unknown): boolean {
+  return !isBadData(error) && !isDiskFull(error);
+}
+
+function isDiskFull(error: unknown): boolean {
+  return /\b(ENOSPC|EDQUOT)\b/.test(String(error));
+}
+
+export function layerName({ descriptor }: PlannedLayer): string {
+  return `layer ${digestHex(descriptor.digest).slice(0, 12)}`;
+}
+
+/** At most so many at a time. */
+export interface Slots {
+  /** Resolves to what gives the slot back (more than once does no harm). */
+  take(signal: AbortSignal): Promise<() => void>;
+}
+
+export function slots(count: number): Slots {
+  let free = count;
+  const queue: (() => void)[] = [];
+  return {
+    async take(signal) {
+      while (free === 0) await new Promise<void>((resolve) => queue.push(resolve));
+      free--;
+      let held = true;
+      const release = () => {
+        if (!held) return;
+        held = false;
+        free++;
+        queue.shift()?.();
+      };
+      if (signal.aborted) {
+        release();
+        throw signal.reason;
+      }
+      return release;
+    },
+  };
+}
