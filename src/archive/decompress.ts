@@ -1,14 +1,15 @@
 /**
  * Compressed bytes → plain bytes, for the compressions of image-spec layer.md: none, gzip (RFC 1952), zstd (RFC 8878).
  *
- * Invariant: bounded memory whatever the input (256 KiB pieces; zstd windows up to 128 MiB); every member and frame
+ * Invariant: bounded memory whatever the input (pieces of 256 KiB; zstd windows up to 128 MiB); every member and frame
  * is decoded; a stream that is cut short or of another compression is refused as BAD_ARCHIVE. After the last gzip
  * member NULs are tolerated, as gzip(1) does; anything else there is refused, as the reference reader does.
  */
-import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
-import { escapeControl, OciError } from '../oci/errors.ts';
+import { OciError } from '../oci/errors.ts';
 import type { Compression } from '../oci/media-type.ts';
-import { createZstdFrameWalker, ZSTD_WINDOW_MAX_LOG } from './zstd-frames.ts';
+import { type Codecs, codecDecoder, type Decoder } from './codec.ts';
+import { streamDecoder } from './stream-decoder.ts';
+import { createZstdFrameWalker } from './zstd-frames.ts';
 
 export interface Decompressor {
   /** Resolves when the chunk is decoded and `onData` has seen the result. One call at a time. */
@@ -18,8 +19,6 @@ export interface Decompressor {
   /** Frees the decoder; at any time, also more than once. */
   close(): void;
 }
-
-const PIECE_BYTES = 256 * 1024;
 
 const MAGICS: readonly [name: string, bytes: readonly number[]][] = [
   ['gzip', [0x1f, 0x8b, 0x08]],
@@ -39,9 +38,16 @@ export function sniffCompression(head: Uint8Array): string | undefined {
   return MAGICS.find(([, magic]) => magic.every((byte, i) => head[i] === byte))?.[0];
 }
 
-/** `onData` gets pieces that are valid only during the call; what it throws comes out of write() or end(). */
-export function createDecompressor(compression: Compression, onData: (bytes: Buffer) => void): Decompressor {
-  const decoder = compression === 'none' ? undefined : createDecoder(compression, onData);
+/**
+ * `onData` gets pieces that are valid only during the call; what it throws comes out of write() or end(). `codecs` are
+ * faster decoders than those of node:zlib, if the system has them (src/host/codecs.ts).
+ */
+export function createDecompressor(
+  compression: Compression,
+  onData: (bytes: Buffer) => void,
+  codecs?: Codecs,
+): Decompressor {
+  const decoder = compression === 'none' ? undefined : createDecoder(compression, onData, codecs);
   let head: Buffer | undefined = Buffer.alloc(0);
 
   async function write(chunk: Buffer): Promise<void> {
@@ -83,109 +89,25 @@ export function createDecompressor(compression: Compression, onData: (bytes: Buf
   };
 }
 
-interface Decoder {
-  write(chunk: Buffer): Promise<void>;
-  end(): Promise<void>;
-  close(): void;
-}
-
-function createDecoder(compression: 'gzip' | 'zstd', onData: (bytes: Buffer) => void): Decoder {
-  const stream =
-    compression === 'gzip'
-      ? createGunzip({ chunkSize: PIECE_BYTES })
-      : createZstdDecompress({
-          chunkSize: PIECE_BYTES,
-          params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_MAX_LOG },
-        });
-  const frames = compression === 'zstd' ? createZstdFrameWalker() : undefined;
-  let fed = 0;
-  let ended = false;
-  let failure: unknown;
-  /** The write() or end() that waits for the stream. */
-  let waiting: { resolve: () => void; reject: (error: unknown) => void } | undefined;
-
-  function fail(error: unknown): void {
-    failure ??= error;
-    stream.destroy();
-    waiting?.reject(failure);
-    waiting = undefined;
-  }
-
-  stream.on('data', (bytes: Buffer) => {
-    if (failure !== undefined) return;
-    try {
-      onData(bytes);
-    } catch (error) {
-      fail(error);
-    }
-  });
-  stream.on('end', () => {
-    ended = true;
-    waiting?.resolve();
-    waiting = undefined;
-  });
-  stream.on('error', (error: NodeJS.ErrnoException) => fail(decodeError(compression, error)));
-
-  function wait(start: (done: () => void) => void): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (failure !== undefined) {
-        reject(failure);
-        return;
-      }
-      waiting = { resolve, reject };
-      start(() => {
-        waiting?.resolve();
-        waiting = undefined;
-      });
-    });
-  }
-
-  /** The decoder ends early at the NULs after a gzip member. Nothing else may follow. */
-  function checkRest(rest: Buffer): void {
-    if (rest.some((byte) => byte !== 0))
-      throw new OciError('BAD_ARCHIVE', `${compression}: data after the end of the compressed stream`);
-  }
-
-  async function feed(chunk: Buffer): Promise<void> {
-    if (ended) {
-      checkRest(chunk);
-      return;
-    }
-    fed += chunk.length;
-    await wait((done) => stream.write(chunk, done));
-    if (failure !== undefined) throw failure;
-    // With input left over the stream has ended, even when its 'end' event is still to come.
-    if (stream.bytesWritten < fed) {
-      ended = true;
-      checkRest(chunk.subarray(chunk.length - (fed - stream.bytesWritten)));
-    }
-  }
-
+/** By the library of the system where it is installed, by node:zlib otherwise. */
+function createDecoder(
+  compression: 'gzip' | 'zstd',
+  onData: (bytes: Buffer) => void,
+  codecs: Codecs | undefined,
+): Decoder {
+  const codec = codecs?.[compression]();
+  const decoder =
+    codec === undefined ? streamDecoder(compression, onData) : codecDecoder(compression, codec, onData);
+  if (compression === 'gzip') return decoder;
+  const frames = createZstdFrameWalker();
   return {
+    ...decoder,
     async write(chunk) {
-      if (frames === undefined) return feed(chunk);
       for (let at = 0; at < chunk.length; ) {
         const bytes = frames.next(chunk, at);
-        await feed(chunk.subarray(at, at + bytes));
+        await decoder.write(chunk.subarray(at, at + bytes));
         at += bytes;
       }
     },
-    async end() {
-      if (ended) return;
-      await wait(() => stream.end());
-      if (failure !== undefined) throw failure;
-    },
-    close() {
-      failure ??= new OciError('INTERNAL', 'the decompressor is closed');
-      stream.destroy();
-    },
   };
-}
-
-function decodeError(compression: string, error: NodeJS.ErrnoException): OciError {
-  const reason =
-    error.code === 'Z_BUF_ERROR'
-      ? 'the stream is cut short'
-      : `the stream is damaged (${escapeControl(error.message)})`;
-  return new OciError('BAD_ARCHIVE', `${compression}: ${reason}`, { cause: error });
 }

@@ -66,7 +66,7 @@ export function parsePaxXattr(key: string, value: string): { name: string; value
     if (!/^[A-Za-z0-9+/]*={0,2}$/.test(value)) throw new Refusal('xattr value that is not base64');
     bytes = Buffer.from(value, 'base64');
   } else return undefined;
-  if (name === '' || name.length > 255 || name.includes('\0'))
+  if (name === '' || name.endsWith('.') || name.length > 255 || name.includes('\0'))
     throw new Refusal('xattr name that is not valid');
   if (bytes.length > XATTR_VALUE_MAX_BYTES)
     throw new Refusal(`xattr of ${bytes.length} bytes, more than ${XATTR_VALUE_MAX_BYTES}`);

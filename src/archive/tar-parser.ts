@@ -141,7 +141,7 @@ export function createTarParser(handler: TarHandler, { idMax }: { idMax?: number
       const records = parsePaxRecords(meta);
       if (metaType === 'g') {
         for (const [key, value] of records) if (GLOBAL_KEYS.has(key)) globalValues.set(key, value);
-      } else localRecords = localRecords.length === 0 ? records : [...localRecords, ...records];
+      } else localRecords = records; // of two in a row the last one counts
     }
     state = padding > 0 ? 'padding' : 'header';
   }
