@@ -1,7 +1,7 @@
 #!/bin/sh
 # install.sh DESTDIR: installs what `npm run build` made below DESTDIR, as a package would ("/" or "" for this system).
 #
-#   usr/lib/ocictl/            the programs, their shared chunks, koffi with the binary of this architecture
+#   usr/lib/ocictl/            the programs and their chunks, koffi with the binary of this architecture
 #   usr/bin/NAME               links to the programs
 #   usr/share/man/man*/        manual pages, when they were built
 #   usr/lib/systemd/system/    the units of units/, when there are any

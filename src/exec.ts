@@ -9,18 +9,22 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, constants as fileConstants, openSync } from 'node:fs';
-import { constants } from 'node:os';
+import { arch, constants } from 'node:os';
 import { buildEnvironment } from './bundle/environment.ts';
 import { resolveUser } from './bundle/user.ts';
 import type { ContainerRecord } from './containers.ts';
 import type { Terminal } from './host/terminal.ts';
-import type { Process } from './oci/runtime-spec.ts';
+import type { Process, RuntimeSpec } from './oci/runtime-spec.ts';
 import { openMergedTree } from './store/merged-tree.ts';
 import type { Manager } from './systemd/manager.ts';
+import { planMounts } from './unit/mounts.ts';
+import { planSeccomp } from './unit/seccomp.ts';
 import { execArgv } from './unit/shim.ts';
 
-/** Where processes of a container are, below its unit's cgroup (DelegateSubgroup=). */
-const SUBCGROUP = '/payload';
+/** Where processes of a container are, below its unit's cgroup: DelegateSubgroup=, if that is set. */
+function subcgroupOf(spec: RuntimeSpec): string {
+  return planMounts(spec).cgroup === 'writable' ? '/payload' : '/';
+}
 
 /**
  * Runs `process` with this process's own streams or, with a terminal, on a new one of the container's devpts; its
@@ -33,12 +37,13 @@ export async function execInContainer(
   manager: Manager,
   terminal?: Terminal,
 ): Promise<number> {
+  const seccomp = planSeccomp(container.spec, arch())?.program !== undefined;
   const gated = spawnGated(
-    ['nsenter', ...namespaceArguments(pid), '--', ...execArgv(process)],
+    ['nsenter', ...namespaceArguments(pid), '--', ...execArgv(process, seccomp)],
     terminal?.slave,
   );
   try {
-    await manager.attach(`${container.unit}.service`, SUBCGROUP, [gated.pid!]);
+    await manager.attach(`${container.unit}.service`, subcgroupOf(container.spec), [gated.pid!]);
   } catch (error) {
     gated.kill('SIGKILL');
     throw error;

@@ -5,20 +5,36 @@
  * it; what can be found wrong (user, command, paths) is found now.
  */
 import { statSync } from 'node:fs';
-import { canonicalPath } from './bundle/canonical-path.ts';
-import { checkCommand } from './bundle/command.ts';
+import type { DeviceRequest } from './bundle/device.ts';
 import { type ContainerOptions, translateImage } from './bundle/runtime-spec.ts';
-import { resolveUser } from './bundle/user.ts';
+import { type ResolvedUser, resolveGroup, resolveUser } from './bundle/user.ts';
+import { containerContext } from './container-context.ts';
+import { findStaticInit } from './host/static-init.ts';
+import { VOLUME_OPTION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { ImageConfig } from './oci/image-config.ts';
-import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
+import { FOREIGN_UID_BASE } from './oci/limits.ts';
+import type { Device, Mount, Resources, RuntimeSpec } from './oci/runtime-spec.ts';
 import { type MergedTree, openMergedTree } from './store/merged-tree.ts';
 import { type ContainerUnits, containerUnits } from './unit/container-units.ts';
-import type { Features, UnitContext } from './unit/context.ts';
+import type { Features, NetworkFiles, UnitContext } from './unit/context.ts';
 import { NETWORK_FILES } from './unit/filesystem.ts';
+import type { Setting } from './unit/setting.ts';
 
-export interface ContainerRequest {
+/** What every container is told of its place on the host. */
+export interface PlaceRequest {
   unit: string;
+  slice: string;
+  /** The store's root and the run root, absolute. */
+  root: string;
+  runRoot: string;
+  features: Features;
+  stdio?: UnitContext['stdio'];
+  /** --property. */
+  extraSettings?: readonly Setting[];
+}
+
+export interface ContainerRequest extends PlaceRequest {
   imageName: string;
   manifestDigest: string;
   imageConfig: ImageConfig;
@@ -26,13 +42,13 @@ export interface ContainerRequest {
   layerTrees: readonly string[];
   /** The image's user when undefined. */
   user?: string;
+  /** --group-add, by name or number. */
+  groups?: readonly string[];
+  devices?: readonly DeviceRequest[];
+  networkFiles?: NetworkFiles;
+  /** An init of the host's becomes PID 1. */
+  init?: boolean;
   options: ContainerOptions;
-  slice: string;
-  /** The store's root and the run root, absolute. */
-  root: string;
-  runRoot: string;
-  features: Features;
-  stdio?: UnitContext['stdio'];
   callerEnv: Readonly<Record<string, string | undefined>>;
 }
 
@@ -40,96 +56,121 @@ export interface PreparedContainer {
   unit: string;
   spec: RuntimeSpec;
   units: ContainerUnits;
+  context: UnitContext;
   bundleDir: string;
 }
-
-const USER_DATABASE_MAX_BYTES = 4 * 1024 * 1024;
 
 export function prepareContainer(request: ContainerRequest): PreparedContainer {
   const tree = openMergedTree(request.layerTrees);
   try {
-    const user = resolveUser(request.user ?? request.imageConfig.config.User ?? '', {
-      passwd: readText(tree, '/etc/passwd'),
-      group: readText(tree, '/etc/group'),
-    });
-    const spec = translateImage({ ...request, user });
-    const mounts = spec.mounts.filter((mount) => mount.type === 'bind' || mount.type === 'tmpfs');
-    checkCommand({
-      args: spec.process.args,
-      env: spec.process.env,
-      cwd: spec.process.cwd,
-      lookup: (path) => tree.lookup(path),
-      covered: (path) => mounts.some((mount) => isBelow(path, mount.destination)),
-    });
-    const context = unitContext(request, spec, tree);
-    return { unit: request.unit, spec, units: containerUnits(spec, context), bundleDir: context.bundleDir };
+    const devices = (request.devices ?? []).map(hostDevice);
+    const place = placeOf(request);
+    const options = {
+      ...request.options,
+      mounts: [
+        ...request.options.mounts.map((mount) => volumeSource(mount, `${request.root}/volumes`)),
+        ...imageVolumes(request, `${place.writableDir}/volumes`),
+      ],
+      resources: withDevices(request.options.resources, devices),
+    };
+    const user = payloadUser(request, tree);
+    const spec = translateImage({ ...request, options, user, devices: devices.map(({ device }) => device) });
+    const context = containerContext(
+      spec,
+      tree,
+      {
+        ...place,
+        imageName: request.imageName,
+        manifestDigest: request.manifestDigest,
+        layerTrees: request.layerTrees,
+        idBase: FOREIGN_UID_BASE,
+        networkFiles: request.networkFiles ?? { hosts: [], nameservers: [] },
+        ...(request.init ? { init: findStaticInit() } : {}),
+      },
+      { directories: request.imageConfig.config.Volumes, files: NETWORK_FILES },
+    );
+    return finish(spec, context);
   } finally {
     tree.close();
   }
 }
 
-function unitContext(request: ContainerRequest, spec: RuntimeSpec, tree: MergedTree): UnitContext {
-  const readLink = (path: string) => {
-    const entry = tree.lookup(path, { followLast: false });
-    return entry?.kind === 'symlink' ? String(entry.target) : undefined;
-  };
-  const canonical = (path: string) => canonicalPath(path, readLink);
-  const cwd = tree.lookup(spec.process.cwd);
-  if (cwd !== undefined && cwd.kind !== 'directory')
-    throw new OciError(
-      'BAD_IMAGE',
-      `working directory ${quote(spec.process.cwd)} is a ${cwd.kind} in the image`,
-      {
-        hint: 'Name another one with --workdir /DIR.',
-      },
-    );
-  const bound = spec.mounts.filter((mount) => mount.type === 'bind').map(boundPath);
-  const absent = (path: string) => tree.lookup(path) === undefined;
+/** Where the parts of a container lie. */
+export function placeOf(request: PlaceRequest) {
   return {
     unit: request.unit,
-    imageName: request.imageName,
-    manifestDigest: request.manifestDigest,
     slice: request.slice,
-    layerTrees: request.layerTrees,
     writableDir: `${request.root}/writable/${request.unit}`,
     bundleDir: `${request.runRoot}/containers/${request.unit}`,
     sharedDir: `${request.runRoot}/shared`,
-    scaffold: {
-      directories: [
-        ...MOUNT_POINTS,
-        spec.process.cwd,
-        ...request.imageConfig.config.Volumes,
-        ...bound.filter(({ isDirectory }) => isDirectory).map(({ path }) => path),
-      ]
-        .map(canonical)
-        .filter((path) => path !== '/'),
-      files: [...NETWORK_FILES, ...bound.filter(({ isDirectory }) => !isDirectory).map(({ path }) => path)]
-        .map(canonical)
-        .filter(absent),
-    },
     features: request.features,
     ...(request.stdio === undefined ? {} : { stdio: request.stdio }),
+    ...(request.extraSettings === undefined ? {} : { extraSettings: request.extraSettings }),
   };
 }
 
-/** What systemd mounts over; on a read-only root it could not make them itself. */
-const MOUNT_POINTS = ['/proc', '/sys', '/dev', '/run/.oci', '/tmp', '/var/tmp', '/etc'];
+export function finish(spec: RuntimeSpec, context: UnitContext): PreparedContainer {
+  const { unit, bundleDir } = context;
+  return { unit, spec, units: containerUnits(spec, context), context, bundleDir };
+}
 
-/** Where a volume shows and as what; throws INPUT_NOT_FOUND where the host has no such thing. */
-function boundPath(mount: Mount): { path: string; isDirectory: boolean } {
-  const source = mount.source ?? '';
-  const stat = statSync(source, { throwIfNoEntry: false });
-  if (stat !== undefined) return { path: mount.destination, isDirectory: stat.isDirectory() };
-  throw new OciError('INPUT_NOT_FOUND', `--volume: ${quote(source)} does not exist on the host`, {
-    hint: `Make it first: mkdir -p ${source}.`,
+const USER_DATABASE_MAX_BYTES = 4 * 1024 * 1024;
+
+function payloadUser(request: ContainerRequest, tree: MergedTree): ResolvedUser {
+  const text = (path: string) => tree.readFile(path, USER_DATABASE_MAX_BYTES)?.toString('utf8') ?? '';
+  const group = text('/etc/group');
+  const user = resolveUser(request.user ?? request.imageConfig.config.User ?? '', {
+    passwd: text('/etc/passwd'),
+    group,
   });
+  const added = (request.groups ?? []).map((name) => resolveGroup(name, group));
+  return { ...user, additionalGids: [...new Set([...user.additionalGids, ...added])] };
 }
 
-function readText(tree: MergedTree, path: string): string {
-  return tree.readFile(path, USER_DATABASE_MAX_BYTES)?.toString('utf8') ?? '';
+/** A volume of the store has its name as source until here. */
+function volumeSource(mount: Mount, volumes: string): Mount {
+  return mount.options?.includes(VOLUME_OPTION) ? { ...mount, source: `${volumes}/${mount.source}` } : mount;
 }
 
-function isBelow(path: string, directory: string): boolean {
-  const prefix = directory.endsWith('/') ? directory : `${directory}/`;
-  return path === directory || path.startsWith(prefix);
+/**
+ * The volumes that the image declares: where the root is read-only they are directories of this container's own;
+ * otherwise they are part of the root, which is just as fresh at each start.
+ */
+function imageVolumes({ imageConfig, options }: ContainerRequest, directory: string): Mount[] {
+  if (!options.readOnly) return [];
+  const taken = new Set(options.mounts.map((mount) => mount.destination));
+  return imageConfig.config.Volumes.filter((path) => !taken.has(path)).map((destination, index) => ({
+    destination,
+    type: 'bind',
+    source: `${directory}/${index}`,
+    options: ['rbind', 'rw', 'nosuid', 'nodev', VOLUME_OPTION],
+  }));
+}
+
+interface HostDevice {
+  device: Device;
+  rule: NonNullable<Resources['devices']>[number];
+}
+
+/** Throws INPUT_NOT_FOUND for what is no device of the host. */
+function hostDevice({ source, path, access }: DeviceRequest): HostDevice {
+  const stat = statSync(source, { throwIfNoEntry: false });
+  if (stat === undefined || !(stat.isCharacterDevice() || stat.isBlockDevice()))
+    throw new OciError('INPUT_NOT_FOUND', `--device: ${quote(source)} is no device of the host`, {
+      hint: 'Name a device node: ls -l /dev.',
+    });
+  const type = stat.isBlockDevice() ? 'b' : 'c';
+  // makedev(3)
+  const rdev = BigInt(stat.rdev);
+  const major = Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn));
+  const minor = Number((rdev & 0xffn) | ((rdev >> 12n) & ~0xffn));
+  return {
+    device: { type, path, major, minor, fileMode: stat.mode & 0o777, uid: 0, gid: 0 },
+    rule: { allow: true, type, major, minor, access },
+  };
+}
+
+function withDevices(resources: Resources, devices: readonly HostDevice[]): Resources {
+  const rules = [{ allow: false, access: 'rwm' }, ...devices.map(({ rule }) => rule)];
+  return { ...resources, devices: rules };
 }

@@ -12,32 +12,42 @@ import { dirname } from 'node:path';
 import { tryLock } from './host/lock.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
+import { formatRuntimeSpec } from './oci/runtime-spec.ts';
 import type { PreparedContainer } from './prepare-container.ts';
-import { bootID, type UseRecord } from './store/image-users.ts';
+import type { UseRecord } from './store/image-users.ts';
 import type { Store } from './store/store.ts';
 import type { Manager, ServiceEnd, TransientUnit } from './systemd/manager.ts';
 import type { UnitSettings } from './unit/container-units.ts';
 
 const TEARDOWN_MAX_MS = 30_000;
 
-/** Starts the container and returns when its payload runs. Throws EXISTS where the unit's name is taken. */
+/** Where a container's root comes from, for the record that keeps it from being removed. */
+export interface ImageUse {
+  store: Store;
+  digest: Digest;
+}
+
+/**
+ * Starts the container and returns when its payload runs. Throws EXISTS where the unit's name is taken. `image`:
+ * undefined for a bundle, whose files are nobody's but the user's.
+ */
 export async function startContainer(
   container: PreparedContainer,
-  store: Store,
-  manifestDigest: Digest,
+  image: ImageUse | undefined,
   manager: Manager,
 ): Promise<void> {
   checkHost();
   // under the store's lock, so that no removal of images comes between their lookup and the record of their use
-  using _store = await store.lock('shared');
-  if (!store.hasImage(manifestDigest))
+  using _store = await image?.store.lock('shared');
+  if (image !== undefined && !image.store.hasImage(image.digest))
     throw new OciError('IMAGE_NOT_FOUND', `the image of ${quote(container.unit)} was removed meanwhile`, {
       hint: 'Pull it again.',
     });
   using _bundle = claimBundle(container);
   try {
-    writeBundle(container, { digest: manifestDigest, root: store.root, boot: bootID() });
-    mkdirSync(`${store.root}/writable`, { recursive: true, mode: 0o700 });
+    writeBundle(container, image?.store.useRecord(image.digest));
+    mkdirSync(dirname(container.context.writableDir), { recursive: true, mode: 0o700 });
+    if (container.context.rootfs !== undefined) await makeMountPointsIn(container.context.rootfs, container);
   } catch (error) {
     rmSync(container.bundleDir, { recursive: true, force: true });
     throw error;
@@ -105,14 +115,23 @@ function isLeftOver(container: PreparedContainer): boolean {
   return states.length === 2 && states.every((state) => state === 'inactive' || state === 'failed');
 }
 
-function writeBundle(container: PreparedContainer, record: UseRecord): void {
+/** In a tree that the container writes to; an image's layers get theirs by a layer of their own. */
+async function makeMountPointsIn(root: string, { context }: PreparedContainer): Promise<void> {
+  const { makeMountPoints } = await import('./host/mount-points.ts');
+  makeMountPoints({ root, ...context.scaffold, idBase: context.idBase });
+}
+
+function writeBundle(container: PreparedContainer, record: UseRecord | undefined): void {
   const { bundleDir, units } = container;
   const write = (name: string, text: string) =>
     writeFileSync(`${bundleDir}/${name}`, text, { mode: 0o600, flag: 'wx' });
-  write('image.json', `${JSON.stringify(record)}\n`);
-  write('config.json', `${JSON.stringify(container.spec, null, 2)}\n`);
+  if (record !== undefined) write('image.json', `${JSON.stringify(record)}\n`);
+  write('config.json', formatRuntimeSpec(container.spec));
   write('setup', units.setupScript);
   write('teardown', units.teardownScript);
+  // read in the container, by its root
+  if (units.seccompFilter !== undefined)
+    writeFileSync(`${bundleDir}/seccomp`, units.seccompFilter, { mode: 0o444, flag: 'wx' });
 }
 
 function runTeardown(container: PreparedContainer): void {

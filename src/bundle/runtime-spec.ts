@@ -7,15 +7,24 @@
 import { ANNOTATION, DEFAULT_STOP_SIGNAL, DEFAULT_STOP_TIMEOUT_SECONDS } from '../oci/annotations.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { ImageConfig } from '../oci/image-config.ts';
-import type { Linux, Mount, NamespaceType, Resources, RuntimeSpec } from '../oci/runtime-spec.ts';
+import { CONTAINER_ID_MAX } from '../oci/limits.ts';
+import type {
+  Capabilities,
+  Device,
+  IDMapping,
+  Linux,
+  Mount,
+  NamespaceType,
+  Process,
+  Resources,
+  RuntimeSpec,
+} from '../oci/runtime-spec.ts';
+import { capabilitySets } from './capabilities.ts';
 import { payloadArgs } from './command.ts';
-import {
-  DEFAULT_CAPABILITIES,
-  DEFAULT_MASKED_PATHS,
-  DEFAULT_READONLY_PATHS,
-  SHM_SIZE_BYTES,
-} from './defaults.ts';
+import { DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS, SHM_SIZE_BYTES } from './defaults.ts';
 import { buildEnvironment } from './environment.ts';
+import type { SecurityOptions } from './name-value.ts';
+import { chooseSeccomp, type SeccompChoice } from './seccomp.ts';
 import type { ResolvedUser } from './user.ts';
 
 export type NetworkMode = 'host' | 'none' | 'private';
@@ -32,10 +41,20 @@ export interface ContainerOptions {
   readOnly: boolean;
   stopSignal?: string;
   stopTimeoutSeconds?: number;
-  memoryMaxBytes?: number;
-  cpus?: number;
-  pidsLimit?: number;
+  restart?: string;
+  logTag?: string;
   labels: Record<string, string>;
+  resources: Resources;
+  rlimits: NonNullable<Process['rlimits']>;
+  sysctl: Record<string, string>;
+  capAdd: string[];
+  capDrop: string[];
+  security: SecurityOptions;
+  /** Undefined: the default profile. */
+  seccomp?: SeccompChoice;
+  /** Undefined: a fresh range at every start. */
+  range?: IDMapping;
+  shmSizeBytes?: number;
 }
 
 export interface TranslationInput {
@@ -44,6 +63,7 @@ export interface TranslationInput {
   manifestDigest: string;
   imageConfig: ImageConfig;
   user: ResolvedUser;
+  devices: readonly Device[];
   options: ContainerOptions;
   callerEnv: Readonly<Record<string, string | undefined>>;
 }
@@ -51,7 +71,7 @@ export interface TranslationInput {
 export function translateImage(input: TranslationInput): RuntimeSpec {
   const { imageConfig, options, user } = input;
   const hostname = options.hostname ?? hostnameOf(input.unit);
-  const capabilities = [...DEFAULT_CAPABILITIES];
+  const capabilities = capabilitySets(user.uid, options.capAdd, options.capDrop);
   const cwd = options.workdir ?? (imageConfig.config.WorkingDir || '/');
   if (!cwd.startsWith('/') || cwd.split('/').includes('..'))
     throw new OciError('BAD_IMAGE', `working directory ${quote(cwd)} is not an absolute path`, {
@@ -73,17 +93,18 @@ export function translateImage(input: TranslationInput): RuntimeSpec {
         hostname,
       }),
       cwd,
-      capabilities: {
-        bounding: capabilities,
-        // a user other than root starts without any, as with podman; set-user-ID programs can still gain the bounding set
-        effective: user.uid === 0 ? capabilities : [],
-        permitted: user.uid === 0 ? capabilities : [],
-        inheritable: [],
-        ambient: [],
-      },
-      noNewPrivileges: false,
+      capabilities,
+      noNewPrivileges: options.security.noNewPrivileges,
+      ...(options.security.apparmorProfile === undefined
+        ? {}
+        : { apparmorProfile: options.security.apparmorProfile }),
+      ...(options.rlimits.length > 0 ? { rlimits: options.rlimits } : {}),
     },
-    mounts: [...DEFAULT_MOUNTS, ...(options.readOnly ? READ_ONLY_TMPFS : []), ...options.mounts],
+    mounts: [
+      ...defaultMounts(options.shmSizeBytes ?? SHM_SIZE_BYTES),
+      ...(options.readOnly ? READ_ONLY_TMPFS : []),
+      ...options.mounts,
+    ],
     annotations: {
       ...imageConfig.config.Labels,
       ...options.labels,
@@ -91,12 +112,14 @@ export function translateImage(input: TranslationInput): RuntimeSpec {
       [ANNOTATION.digest]: input.manifestDigest,
       [ANNOTATION.stopSignal]: options.stopSignal ?? imageConfig.config.StopSignal ?? DEFAULT_STOP_SIGNAL,
       [ANNOTATION.stopTimeout]: String(options.stopTimeoutSeconds ?? DEFAULT_STOP_TIMEOUT_SECONDS),
+      ...(options.restart === undefined ? {} : { [ANNOTATION.restart]: options.restart }),
+      ...(options.logTag === undefined ? {} : { [ANNOTATION.logTag]: options.logTag }),
     },
-    linux: linux(options),
+    linux: linux(options, capabilities, input.devices),
   };
 }
 
-const DEFAULT_MOUNTS: readonly Mount[] = [
+const defaultMounts = (shmSizeBytes: number): Mount[] => [
   { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
   {
     destination: '/dev',
@@ -114,7 +137,7 @@ const DEFAULT_MOUNTS: readonly Mount[] = [
     destination: '/dev/shm',
     type: 'tmpfs',
     source: 'shm',
-    options: ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${SHM_SIZE_BYTES}`],
+    options: ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${shmSizeBytes}`],
   },
   { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] },
   { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'ro'] },
@@ -138,30 +161,31 @@ const READ_ONLY_TMPFS: readonly Mount[] = [
   { destination: '/var/tmp', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'nodev', 'mode=1777'] },
 ];
 
-function linux(options: ContainerOptions): Linux {
+function linux(options: ContainerOptions, capabilities: Capabilities, devices: readonly Device[]): Linux {
+  const seccomp = chooseSeccomp(options.seccomp ?? 'default', capabilities, options.security.noNewPrivileges);
   const namespaces: NamespaceType[] = ['pid', 'mount', 'ipc', 'uts', 'user', 'cgroup'];
   if (options.network !== 'host') namespaces.push('network');
-  const resources: Resources = {};
-  if (options.memoryMaxBytes !== undefined) resources.memory = { limit: limitOf(options.memoryMaxBytes) };
-  if (options.cpus !== undefined)
-    resources.cpu = { quota: Math.round(options.cpus * CPU_PERIOD_USEC), period: CPU_PERIOD_USEC };
-  if (options.pidsLimit !== undefined) resources.pids = { limit: limitOf(options.pidsLimit) };
   return {
     namespaces: namespaces.map((type) => ({ type })),
-    resources,
-    // a fresh network namespace is the container's own: its root and everybody else may use any port of it
-    ...(options.network === 'host'
-      ? {}
-      : { sysctl: { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 65535' } }),
+    ...(options.range === undefined ? {} : { uidMappings: [options.range], gidMappings: [options.range] }),
+    ...(devices.length > 0 ? { devices: [...devices] } : {}),
+    resources: options.resources,
+    ...(seccomp === undefined ? {} : { seccomp }),
+    sysctl: {
+      ...(options.network === 'host' ? {} : ownNetworkSysctl(options.range?.size ?? CONTAINER_ID_MAX + 1)),
+      ...options.sysctl,
+    },
     maskedPaths: DEFAULT_MASKED_PATHS,
     readonlyPaths: DEFAULT_READONLY_PATHS,
   };
 }
 
-const CPU_PERIOD_USEC = 100_000;
-
-function limitOf(value: number): number {
-  return value === Number.POSITIVE_INFINITY ? -1 : value;
+/** A fresh network namespace is the container's own: its root and everybody else may use any port of it. */
+function ownNetworkSysctl(rangeSize: number): Record<string, string> {
+  return {
+    'net.ipv4.ip_unprivileged_port_start': '0',
+    'net.ipv4.ping_group_range': `0 ${rangeSize - 1}`,
+  };
 }
 
 /** A unit name as a host name: letters, digits and hyphens, at most 63 (hostname(7)). */

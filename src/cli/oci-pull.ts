@@ -54,7 +54,7 @@ async function pull(
       ...(name === undefined ? {} : { localName: name }),
       policy: options.policy,
       platform: platformFrom(options.platform),
-      source: sourceOptionsFrom(options, output.note),
+      source: await sourceOptionsFrom(options, output.note),
       ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
       waiting: waitingFrom(options, output, signal),
       signal,

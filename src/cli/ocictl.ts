@@ -1,9 +1,11 @@
 /** ocictl: everything about images and containers but pulling and running; ocictl(1). */
 import { containerCommands, endOptionsOfExec } from './container-commands.ts';
 import { imageCommands } from './image-commands.ts';
+import { loginCommands } from './login-commands.ts';
 import { runProgram } from './main.ts';
 import { mountCommands } from './mount-commands.ts';
 import { commonOptions } from './options.ts';
+import { storeCommands } from './store-commands.ts';
 
 await runProgram(
   'ocictl',
@@ -13,6 +15,8 @@ await runProgram(
     imageCommands(program);
     mountCommands(program);
     containerCommands(program);
+    storeCommands(program);
+    loginCommands(program);
   },
   endOptionsOfExec(process.argv.slice(2)),
 );

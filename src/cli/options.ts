@@ -37,6 +37,7 @@ export interface RegistryOptions {
 export interface Places {
   readonly root: string;
   readonly runRoot: string;
+  readonly additionalStores: readonly string[];
 }
 
 /** The options that every program has. */
@@ -64,18 +65,32 @@ function everywhereOptions(command: Command, verboseFlags: string): Command {
 
 /** What concerns getting an image. */
 export function registryOptions(command: Command): Command {
+  command.option('--platform <os/arch[/variant]>', 'get the image for this platform');
+  return accessOptions(command).addOption(
+    new Option('--jobs <n>', 'downloads at a time').argParser(parseJobs),
+  );
+}
+
+/** How to get at a registry. */
+export function accessOptions(command: Command): Command {
+  authfileOption(command, 'read credentials from this file only');
+  command.option('--creds <user[:password]>', 'credentials for the registry; without a password, ask for it');
+  return tlsOptions(command).option('--plain-http', 'use http instead of https');
+}
+
+export function authfileOption(command: Command, description: string): Command {
+  return command.option('--authfile <file>', description);
+}
+
+/** How a registry is trusted. */
+export function tlsOptions(command: Command): Command {
   return command
-    .option('--platform <os/arch[/variant]>', 'get the image for this platform')
-    .option('--authfile <file>', 'read credentials from this file only')
-    .option('--creds <user:password>', 'credentials for the registry')
     .option('--cert-dir <dir>', 'directory with *.crt, *.cert and *.key for the registry')
     .addOption(
       new Option('--tls-verify <boolean>', 'verify certificates; false also allows plain http').argParser(
         parseBoolean,
       ),
-    )
-    .option('--plain-http', 'use http instead of https')
-    .addOption(new Option('--jobs <n>', 'downloads at a time').argParser(parseJobs));
+    );
 }
 
 function parseBoolean(text: string): boolean {
@@ -96,10 +111,7 @@ export async function placesFrom(
   options: CommonOptions,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<Places> {
-  const conf =
-    options.root !== undefined && options.runRoot !== undefined && options.config === undefined
-      ? {}
-      : await loadOciConf({ file: options.config, env });
+  const conf = await loadOciConf({ file: options.config, env });
   const isRoot = process.geteuid!() === 0;
   const home = env['HOME'] || homedir();
   const userRoot = () => join(env['XDG_DATA_HOME'] || join(home, '.local/share'), 'oci');
@@ -107,6 +119,7 @@ export async function placesFrom(
   return {
     root: resolve(options.root ?? conf.root ?? (isRoot ? '/var/lib/oci' : userRoot())),
     runRoot: resolve(options.runRoot ?? conf.runRoot ?? (isRoot ? '/run/oci' : userRunRoot())),
+    additionalStores: conf.additionalStores ?? [],
   };
 }
 
@@ -116,7 +129,7 @@ export async function openStoreFromOptions(
 ): Promise<{ store: Store | undefined; places: Places }> {
   const { openStore } = await import('../store/store.ts');
   const places = await placesFrom(options);
-  return { store: openStore({ root: places.root }), places };
+  return { store: openStore({ root: places.root, additional: places.additionalStores }), places };
 }
 
 /** The store, made where there is none yet. */
@@ -129,7 +142,8 @@ export async function createStoreFromOptions(
     });
   const { openStore } = await import('../store/store.ts');
   const places = await placesFrom(options);
-  return { store: openStore({ root: places.root, create: true })!, places };
+  const { root, additionalStores: additional } = places;
+  return { store: openStore({ root, create: true, additional })!, places };
 }
 
 /** How to wait for locks, and whom to tell. */
@@ -141,16 +155,27 @@ export function waitingFrom(options: CommonOptions, output: Output, signal?: Abo
   };
 }
 
-export function sourceOptionsFrom(
+/** May ask on the terminal for the password of --creds. */
+export async function sourceOptionsFrom(
   options: RegistryOptions,
   notice: (message: string) => void,
-): SourceOptions {
+): Promise<SourceOptions> {
+  const { creds } = options;
   return {
     ...(options.authfile === undefined ? {} : { authfile: options.authfile }),
-    ...(options.creds === undefined ? {} : { creds: options.creds }),
+    ...(creds === undefined ? {} : { creds: creds.includes(':') ? creds : await withPassword(creds) }),
     ...(options.certDir === undefined ? {} : { certDir: options.certDir }),
     ...(options.tlsVerify === undefined ? {} : { tlsVerify: options.tlsVerify }),
     ...(options.plainHttp === undefined ? {} : { plainHttp: options.plainHttp }),
     notice,
   };
+}
+
+async function withPassword(user: string): Promise<string> {
+  const { askSecret, hasTerminal } = await import('./prompt.ts');
+  if (!hasTerminal())
+    throw new OciError('USAGE', '--creds has no password, and there is no terminal to ask for it', {
+      hint: 'Write it as --creds USER:PASSWORD, or run: ocictl login',
+    });
+  return `${user}:${await askSecret(`Password of ${user}: `)}`;
 }

@@ -4,7 +4,7 @@
  * Invariant: text that came from an image, a registry or the command line passes through escapeControl() (tables,
  * notes and errors do that here), so nothing foreign reaches the terminal as a control sequence.
  */
-import { type ErrorCode, escapeControl, type OciError } from '../oci/errors.ts';
+import { escapeControl, type OciError } from '../oci/errors.ts';
 
 export interface OutputOptions {
   /** `oci-pull`, at the start of every line on stderr. */
@@ -62,29 +62,14 @@ export function createOutput({ program, json, quiet, verbose }: OutputOptions) {
   };
 }
 
-/** For errors that come without a hint of their own. */
-const GENERAL_HINTS: Partial<Record<ErrorCode, string>> = {
-  BAD_IMAGE: 'Tell whoever made the image, or use another tag.',
-  BAD_ARCHIVE: 'Tell whoever made the image, or use another tag.',
-  DIGEST_MISMATCH: 'Pull again, and tell whoever runs the registry if it stays so.',
-  SIZE_MISMATCH: 'Pull again, and tell whoever runs the registry if it stays so.',
-  PROTOCOL: 'Tell whoever runs the registry.',
-  TEMPORARY: 'Try again later.',
-  IO_ERROR: 'Check the disk and the kernel log: journalctl -k',
-  OS_ERROR: 'See the kernel log for the reason: journalctl -k',
-  INTERNAL: 'Report this defect of ocictl, with the lines below.',
-};
-
 /** `oci-pull: pull 'x': …`, the hint on the next line; or an object on one line. */
 export function errorText(
   error: OciError,
   { program, json, verbose }: { program: string; json: boolean; verbose: boolean },
 ): string {
-  const { code, message, detail } = error;
-  const hint = error.hint ?? GENERAL_HINTS[code];
+  const { code, message, hint, detail } = error;
   if (json) return `${JSON.stringify({ code, message, hint, detail })}\n`;
-  const lines = [`${program}: ${escapeControl(message)}`];
-  if (hint !== undefined) lines.push(`hint: ${escapeControl(hint)}`);
+  const lines = [`${program}: ${escapeControl(message)}`, `hint: ${escapeControl(hint)}`];
   if (verbose && detail !== undefined)
     lines.push(...detail.split('\n').map((line) => `detail: ${escapeControl(line)}`));
   if (code === 'INTERNAL') lines.push(...(stackOf(error) ?? []).map(escapeControl));

@@ -5,13 +5,16 @@
  */
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import type { UnitContext } from './context.ts';
+import { checkFields } from './fields.ts';
 import { filesystemSettings } from './filesystem.ts';
 import { identitySettings, setupIdentitySettings } from './identity.ts';
 import { payloadLifecycleSettings, setupLifecycleSettings } from './lifecycle.ts';
 import { logUnits, payloadLogSettings } from './log-units.ts';
+import { planMounts } from './mounts.ts';
 import { namespaceSettings } from './namespaces.ts';
 import { processSettings } from './process.ts';
 import { resourceSettings } from './resources.ts';
+import { planSeccomp } from './seccomp.ts';
 import type { Setting } from './setting.ts';
 import { setupScript, teardownScript } from './setup-script.ts';
 
@@ -29,9 +32,13 @@ export interface ContainerUnits {
   /** Texts of the two scripts, to be written into the bundle as `setup` and `teardown`. */
   setupScript: string;
   teardownScript: string;
+  /** To be written into the bundle as `seccomp`. */
+  seccompFilter?: Uint8Array;
 }
 
 export function containerUnits(spec: RuntimeSpec, context: UnitContext): ContainerUnits {
+  checkFields(spec);
+  const seccomp = planSeccomp(spec, context.features.architecture);
   const setup = {
     name: `${context.unit}-setup.service`,
     settings: [...setupIdentitySettings(context), ...setupLifecycleSettings(context)],
@@ -40,19 +47,30 @@ export function containerUnits(spec: RuntimeSpec, context: UnitContext): Contain
   return {
     payload: {
       name: `${context.unit}.service`,
-      settings: [
-        ...identitySettings(context),
+      settings: withExtra(context.extraSettings ?? [], [
+        ...identitySettings(spec, context),
         ...payloadLifecycleSettings(spec, context),
-        ...processSettings(spec.process, context),
-        ...namespaceSettings(spec.linux, context),
-        ...filesystemSettings(spec, context),
+        ...processSettings(spec, seccomp, context),
+        ...namespaceSettings(spec.linux, planMounts(spec), context),
+        ...filesystemSettings(spec, seccomp, context),
         ...resourceSettings(spec.linux.resources),
         ...(toJournal ? payloadLogSettings(context) : []),
-      ],
+      ]),
     },
     setup,
-    helpers: [setup, ...(toJournal ? logUnits(context) : [])],
-    setupScript: setupScript(spec, context),
-    teardownScript: teardownScript(context),
+    helpers: [setup, ...(toJournal ? logUnits(spec, context) : [])],
+    setupScript: setupScript(spec, seccomp, context),
+    teardownScript: teardownScript(spec, context),
+    ...(seccomp?.program === undefined ? {} : { seccompFilter: seccomp.program }),
   };
+}
+
+/** What the user sets comes last, so that lists grow; of a single value ours gives way. */
+function withExtra(extra: readonly Setting[], settings: readonly Setting[]): Setting[] {
+  const replaced = new Set(extra.filter(({ signature }) => !signature.startsWith('a')).map(key));
+  return [...settings.filter((setting) => !replaced.has(key(setting))), ...extra];
+}
+
+function key({ section, property }: Setting): string {
+  return `${section}.${property}`;
 }

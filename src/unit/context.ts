@@ -1,30 +1,65 @@
 /** Where a container's parts lie and what it is called: everything the translation needs beside the runtime spec. */
 
+import type { Setting } from './setting.ts';
+
 export interface UnitContext {
   /** Without `.service`. */
   unit: string;
   imageName: string;
   manifestDigest: string;
   slice: string;
-  /** Trees of the image's layers, lowest first. */
+  /** Trees of the image's layers, lowest first. Of a bundle that is used read-only: its rootfs. */
   layerTrees: readonly string[];
+  /** A bundle's rootfs that the container writes to, instead of layers. */
+  rootfs?: string;
+  /** Where id 0 of layerTrees or rootfs lies on disk. */
+  idBase: number;
   /** On the store's file system, gone after a stop: `data`, `work` and `scaffold` of this container. */
   writableDir: string;
   /** The bundle, in the run root: config.json, scripts, the mounts below `mnt`. */
   bundleDir: string;
+  /** The directory that --bundle named: what hooks are told. */
+  sourceBundle?: string;
   /** Parts that all containers share: the shim's programs, a /dev to copy. */
   sharedDir: string;
-  /** Paths that must exist in the container and may be missing in the image; canonical, absolute, without `..`. */
-  scaffold: { directories: readonly string[]; files: readonly string[] };
+  /** Canonical absolute paths that must exist: made below the root's layers, or above them where something is in the way. */
+  scaffold: {
+    directories: readonly string[];
+    files: readonly string[];
+    cover: readonly {
+      path: string;
+      kind: 'directory' | 'file';
+      mode: number;
+      /** As on disk. */
+      owner?: { uid: number; gid: number };
+    }[];
+  };
+  /** Destinations of mounts that begin with what the root has there → its canonical path; what it lacks is not here. */
+  copyUp: ReadonlyMap<string, string>;
+  /** What the files in /etc say that every container of an image has; a bundle brings its own. */
+  networkFiles?: NetworkFiles;
+  /** A static init of the host that becomes PID 1. */
+  init?: string;
+  /** Settings that the user wants beside or instead of the translation's. */
+  extraSettings?: readonly Setting[];
   features: Features;
   /** Where stdin, stdout and stderr go instead of the journal: paths that systemd opens. */
   stdio?: { stdin: string; stdout: string; stderr: string };
+}
+
+export interface NetworkFiles {
+  /** Further lines of /etc/hosts: `ADDRESS NAME`. */
+  hosts: readonly string[];
+  /** Of /etc/resolv.conf; none: what the network gives. */
+  nameservers: readonly string[];
 }
 
 /** What the running systemd has, found by probing its properties. */
 export interface Features {
   /** KillMode=mixed stops a unit with PrivatePIDs= gracefully (since 258). */
   mixedKill: boolean;
+  /** As process.arch names it. */
+  architecture: string;
 }
 
 /** The private mounts of a container. */

@@ -15,11 +15,11 @@ const REQUIRED = [
 ];
 
 /** Throws UNSUPPORTED naming what is missing. `properties`: names of a service's D-Bus properties. */
-export function featuresOf(properties: ReadonlySet<string>, version: string): Features {
+export function featuresOf(properties: ReadonlySet<string>, version: string, architecture: string): Features {
   const missing = REQUIRED.filter((name) => !properties.has(name));
   if (missing.length > 0)
     throw new OciError('UNSUPPORTED', `systemd ${version} is too old: it has no ${missing.join(', ')}`, {
       hint: 'Use systemd 257 or later: Debian 13, RHEL 10, Fedora 42, Ubuntu 26.04.',
     });
-  return { mixedKill: properties.has('DelegateNamespaces') };
+  return { mixedKill: properties.has('DelegateNamespaces'), architecture };
 }

@@ -1,82 +1,97 @@
 /** root, mounts, masked and read-only paths → what systemd puts into the payload's mount namespace. */
-import type { Mount, RuntimeSpec } from '../oci/runtime-spec.ts';
+import { quote } from '../oci/errors.ts';
+import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { mountDir, type UnitContext } from './context.ts';
-import { type Bind, binds, boolean, list, type Setting, string } from './setting.ts';
-import { SHIM_DIR } from './shim.ts';
+import { type MountPlan, planMounts } from './mounts.ts';
+import { refusal } from './refuse.ts';
+import type { SeccompPlan } from './seccomp.ts';
+import { type Bind, binds, boolean, list, mountFlags, type Setting, string } from './setting.ts';
+import { SECCOMP_FILTER, SHIM_DIR } from './shim.ts';
 
-/** Files that the setup unit makes for every container and binds over the image's. */
+/** Files that the setup unit makes for every container of an image and binds over the image's. */
 export const NETWORK_FILES = ['/etc/hosts', '/etc/hostname', '/etc/resolv.conf'];
 
-export function filesystemSettings(spec: RuntimeSpec, context: UnitContext): Setting[] {
+export function filesystemSettings(
+  spec: RuntimeSpec,
+  seccomp: SeccompPlan | undefined,
+  context: UnitContext,
+): Setting[] {
   const mnt = mountDir(context);
-  const userMounts = spec.mounts.filter((mount) => mount.type === 'bind');
-  const temporary = temporaryFileSystems(spec).map(({ destination, name }) => ({
-    source: `${mnt}/${name}`,
-    destination,
-    recursive: false,
-  }));
-  const covered = new Set(userMounts.map((mount) => mount.destination));
-  const writable: Bind[] = [
+  const plan = planMounts(spec);
+  const { writable, readOnly } = plannedBinds(plan, mnt);
+  const covered = new Set(plan.binds.map((bind) => bind.destination));
+  const ours: Bind[] = [
     { source: `${mnt}/dev`, destination: '/dev', recursive: true },
-    // systemd would put an empty tmpfs over the image's /run
-    { source: `${mnt}/run`, destination: '/run', recursive: true },
-    ...NETWORK_FILES.filter((path) => !covered.has(path)).map((path) => ({
-      source: `${mnt}/etc/${path.slice('/etc/'.length)}`,
-      destination: path,
-      recursive: false,
-    })),
-    ...temporary,
-    ...userMounts.filter((mount) => !isReadOnly(mount)).map(bindOf),
+    ...(context.networkFiles === undefined ? [] : NETWORK_FILES)
+      .filter((path) => !covered.has(path))
+      .map((path) => ({
+        source: `${mnt}/etc/${path.slice('/etc/'.length)}`,
+        destination: path,
+        recursive: false,
+      })),
   ];
-  const readOnly: Bind[] = [
+  // systemd would put an empty tmpfs over the root's own
+  const run: Bind = { source: `${mnt}/run`, destination: '/run', recursive: true };
+  const isRunReadOnly = spec.root.readonly === true && plan.run === undefined;
+  const shim: Bind[] = [
     { source: `${context.sharedDir}/shim`, destination: SHIM_DIR, recursive: false },
     { source: `${mnt}/userns`, destination: `${SHIM_DIR}/userns`, recursive: false },
     { source: `${mnt}/utsns`, destination: `${SHIM_DIR}/utsns`, recursive: false },
-    ...userMounts.filter(isReadOnly).map(bindOf),
+    ...(seccomp?.program === undefined
+      ? []
+      : [{ source: `${context.bundleDir}/seccomp`, destination: SECCOMP_FILTER, recursive: false }]),
+    ...(context.init === undefined
+      ? []
+      : [{ source: context.init, destination: `${SHIM_DIR}/init`, recursive: false }]),
   ];
   return [
     string('RootDirectory', `${mnt}/rootfs`),
-    binds('BindPaths', writable),
-    binds('BindReadOnlyPaths', readOnly),
-    // '+': inside the container; '-': where it exists
-    list(
-      'InaccessiblePaths',
-      spec.linux.maskedPaths.map((path) => `-+${path}`),
-    ),
+    binds('BindPaths', [...ours, ...(isRunReadOnly ? [] : [run]), ...writable]),
+    binds('BindReadOnlyPaths', [...(isRunReadOnly ? [run] : []), ...shim, ...readOnly]),
+    list('InaccessiblePaths', inRoot('linux.maskedPaths', spec.linux.maskedPaths)),
     list(
       'ReadOnlyPaths',
-      spec.linux.readonlyPaths.map((path) => `-+${path}`),
+      inRoot('linux.readonlyPaths', [
+        ...new Set([...spec.linux.readonlyPaths, ...(plan.sysReadOnly ? ['/sys'] : [])]),
+      ]),
     ),
     boolean('BindLogSockets', false),
+    ...propagation(spec.linux.rootfsPropagation),
   ];
 }
 
-export interface TemporaryFileSystem {
-  destination: string;
-  options: readonly string[];
-  /** Directory below the container's mounts. */
-  name: string;
+function plannedBinds(plan: MountPlan, mnt: string): { writable: Bind[]; readOnly: Bind[] } {
+  const all = [
+    ...plan.temporary.map((mount) => ({ ...mount, recursive: false, source: '' })),
+    ...plan.binds,
+  ].map(({ source, name, destination, recursive, readOnly }) => ({
+    readOnly,
+    bind: { source: name === undefined ? source : `${mnt}/${name}`, destination, recursive },
+  }));
+  const of = (readOnly: boolean) => all.filter((each) => each.readOnly === readOnly).map(({ bind }) => bind);
+  return { writable: of(false), readOnly: of(true) };
 }
 
-/** tmpfs mounts that the setup unit makes, owned by the container's root. /run and /dev are made anyway. */
-export function temporaryFileSystems(spec: RuntimeSpec): TemporaryFileSystem[] {
-  return spec.mounts
-    .filter((mount) => mount.type === 'tmpfs' && !/^\/(dev|run)(\/|$)/.test(mount.destination))
-    .map((mount, index) => ({
-      destination: mount.destination,
-      options: (mount.options ?? []).filter((option) => option !== 'tmpcopyup'),
-      name: `tmp${index}`,
-    }));
+/** '+': inside the container; '-': where it exists. */
+function inRoot(field: string, paths: readonly string[]): string[] {
+  const odd = paths.find((path) => !path.startsWith('/') || path.split('/').includes('..'));
+  if (odd !== undefined)
+    throw refusal(field, `${quote(odd)} is not an absolute path`, 'Write it as /DIR, without ..');
+  return paths.map((path) => `-+${path}`);
 }
 
-function bindOf(mount: Mount): Bind {
-  return {
-    source: mount.source ?? '',
-    destination: mount.destination,
-    recursive: !mount.options?.includes('bind'),
-  };
-}
+/** mount(2): MS_PRIVATE, MS_SLAVE, MS_SHARED. */
+const PROPAGATION: Record<string, number> = { private: 1 << 18, slave: 1 << 19, shared: 1 << 20 };
 
-function isReadOnly(mount: Mount): boolean {
-  return mount.options?.includes('ro') ?? false;
+function propagation(word: string | undefined): Setting[] {
+  if (word === undefined || word === '') return [];
+  const plain = word.replace(/^r(?=p|s)/, '');
+  const flags = Object.hasOwn(PROPAGATION, plain) ? PROPAGATION[plain] : undefined;
+  if (flags === undefined)
+    throw refusal(
+      'linux.rootfsPropagation',
+      `systemd does not set ${quote(word)}`,
+      'Use private, slave or shared.',
+    );
+  return [mountFlags(flags, plain)];
 }

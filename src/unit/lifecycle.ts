@@ -1,13 +1,15 @@
 /** How the payload starts, stops and ends, and what binds it to its setup unit. */
 import { ANNOTATION, DEFAULT_STOP_SIGNAL, DEFAULT_STOP_TIMEOUT_SECONDS } from '../oci/annotations.ts';
+import { OciError, quote } from '../oci/errors.ts';
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { parseSignal } from '../oci/signal.ts';
 import type { UnitContext } from './context.ts';
-import { boolean, exec, list, type Setting, seconds, signal, string } from './setting.ts';
+import { planMounts } from './mounts.ts';
+import { boolean, count32, exec, list, type Setting, seconds, signal, string } from './setting.ts';
 
 export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext): Setting[] {
   const setup = `${context.unit}-setup.service`;
-  const stop = parseSignal(spec.annotations[ANNOTATION.stopSignal] ?? DEFAULT_STOP_SIGNAL);
+  const stop = parseSignal(spec.annotations[ANNOTATION.stopSignal] || DEFAULT_STOP_SIGNAL);
   return [
     string('Type', 'exec'),
     // BindsTo: a container whose namespaces and mounts went away must not live on
@@ -25,9 +27,35 @@ export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext
     // with Delegate= the default would be to go on after a process was killed for lack of memory
     string('OOMPolicy', 'kill'),
     boolean('Delegate', true),
-    string('DelegateSubgroup', 'payload'),
+    // systemd enters it through the container's own /sys/fs/cgroup, which must be writable for that
+    ...(planMounts(spec).cgroup === 'writable' ? [string('DelegateSubgroup', 'payload')] : []),
+    ...restartSettings(spec.annotations[ANNOTATION.restart] ?? 'no'),
   ];
 }
+
+/** What `systemctl stop` stopped is never started again: always and unless-stopped are the same. */
+function restartSettings(policy: string): Setting[] {
+  const [word, count] = policy.split(':');
+  const restart = word === 'unless-stopped' ? 'always' : word!;
+  if (!['no', 'on-failure', 'always'].includes(restart) || !/^\d{0,9}$/.test(count ?? ''))
+    throw new OciError('BAD_IMAGE', `annotation ${ANNOTATION.restart}: ${quote(policy)} is no policy`, {
+      hint: 'Use no, on-failure, on-failure:N, always or unless-stopped.',
+    });
+  if (restart === 'no') return [];
+  return [
+    string('Restart', restart),
+    // the setup unit must not see the payload's unit stopped between two runs
+    string('RestartMode', 'direct'),
+    ...(count === undefined
+      ? [seconds('StartLimitIntervalSec', 0, 'Unit')]
+      : [
+          seconds('StartLimitIntervalSec', FOREVER_SECONDS, 'Unit'),
+          count32('StartLimitBurst', Number(count) + 1),
+        ]),
+  ];
+}
+
+const FOREVER_SECONDS = 365 * 24 * 3600;
 
 export function setupLifecycleSettings(context: UnitContext): Setting[] {
   return [

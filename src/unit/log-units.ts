@@ -7,10 +7,11 @@
  * of the container's unit. A container that does not need it has no process for it. What is in the fifo when the
  * payload ends is passed on by ExecStopPost= of the payload's unit.
  */
+import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { rangeUserName } from '../uid/range.ts';
 import type { UnitSettings } from './container-units.ts';
 import { mountDir, type UnitContext } from './context.ts';
-import { journalFields } from './identity.ts';
+import { journalFields, logTag } from './identity.ts';
 import {
   boolean,
   exec,
@@ -27,7 +28,7 @@ import {
 /** In the container's /dev. */
 export const LOG_FIFO = 'journal';
 
-export function logUnits(context: UnitContext): UnitSettings[] {
+export function logUnits(spec: RuntimeSpec, context: UnitContext): UnitSettings[] {
   const { unit } = context;
   return [
     {
@@ -58,7 +59,7 @@ export function logUnits(context: UnitContext): UnitSettings[] {
         exec('ExecStop', ['/bin/sleep', '0.1']),
         string('StandardInput', 'socket'),
         string('StandardOutput', 'journal'),
-        string('SyslogIdentifier', unit),
+        string('SyslogIdentifier', logTag(spec, context)),
         // journalctl -u shows what root says about a unit in this field; so the user is root, with nothing to it
         logExtraFields([`OBJECT_SYSTEMD_UNIT=${unit}.service`, ...journalFields(context)]),
         boolean('NoNewPrivileges', true),

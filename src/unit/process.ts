@@ -1,26 +1,64 @@
 /** The process of the runtime spec: command, environment, directory, streams. */
 import { OciError, quote } from '../oci/errors.ts';
-import type { Process } from '../oci/runtime-spec.ts';
-import type { UnitContext } from './context.ts';
+import type { Linux, Process, RuntimeSpec } from '../oci/runtime-spec.ts';
+import { RANGE_SIZE } from '../uid/range.ts';
+import type { Features, UnitContext } from './context.ts';
+import { fixedRange, planNamespaces } from './namespaces.ts';
+import { refusal } from './refuse.ts';
+import { schedulingSettings } from './scheduling.ts';
+import type { SeccompPlan } from './seccomp.ts';
 import { boolean, environment, execVerbatim, list, mode, type Setting, string, stringAs } from './setting.ts';
 import { shimArgv, unitEnvironment } from './shim.ts';
 
-export function processSettings(process: Process, context: UnitContext): Setting[] {
-  for (const arg of process.args)
-    if (arg.includes('\0'))
-      throw new OciError('BAD_IMAGE', `argument ${quote(arg)} holds a NUL byte`, {
-        hint: 'Remove it: no program can be given such an argument.',
-      });
+export function processSettings(
+  { process, linux }: RuntimeSpec,
+  seccomp: SeccompPlan | undefined,
+  context: UnitContext,
+): Setting[] {
+  checkProcess(process, fixedRange(linux)?.size ?? RANGE_SIZE);
   return [
-    execVerbatim('ExecStart', shimArgv(process)),
+    execVerbatim(
+      'ExecStart',
+      shimArgv(process, {
+        uts: planNamespaces(linux).uts === 'own',
+        seccomp: seccomp?.by === 'setpriv',
+        init: context.init,
+      }),
+    ),
+    ...(seccomp?.settings ?? []),
     environment(unitEnvironment(process)),
     // what systemd adds of its own is not the image's
     boolean('SetLoginEnvironment', false),
     list('UnsetEnvironment', systemdVariables(process)),
     string('WorkingDirectory', process.cwd),
     mode('UMask', process.user.umask ?? 0o022),
+    ...schedulingSettings(process),
+    ...personalitySettings(linux.personality, context.features),
     ...stdioSettings(context),
   ];
+}
+
+/** What no process can be given, whoever asks for it. */
+function checkProcess({ args, env, cwd, user }: Process, rangeSize: number): void {
+  for (const arg of args)
+    if (arg.includes('\0'))
+      throw new OciError('BAD_IMAGE', `argument ${quote(arg)} holds a NUL byte`, {
+        hint: 'Remove it: no program can be given such an argument.',
+      });
+  for (const entry of env)
+    if (entry.includes('\0') || entry.indexOf('=') < 1)
+      throw new OciError('BAD_IMAGE', `environment variable ${quote(entry)} is not NAME=VALUE`, {
+        hint: 'Correct or remove it.',
+      });
+  if (!cwd.startsWith('/') || cwd.split('/').includes('..'))
+    throw new OciError('BAD_IMAGE', `working directory ${quote(cwd)} is not an absolute path`, {
+      hint: 'Write it as /DIR, without ..',
+    });
+  for (const id of [user.uid, user.gid, ...(user.additionalGids ?? [])])
+    if (id < 0 || id >= rangeSize)
+      throw new OciError('BAD_IMAGE', `id ${id} is not in the container's range of ${rangeSize}`, {
+        hint: 'Name another user, or give the container a larger range.',
+      });
 }
 
 const SYSTEMD_VARIABLES = [
@@ -53,4 +91,18 @@ function stdioSettings({ stdio }: UnitContext): Setting[] {
     stringAs('StandardOutputFile', 'StandardOutput', stdio.stdout),
     stringAs('StandardErrorFile', 'StandardError', stdio.stderr),
   ].map((setting) => ({ ...setting, lines: setting.lines.map((line) => line.replace('=', '=file:')) }));
+}
+
+/** Personality= by systemd's name of the 32-bit half of this architecture (process.arch). */
+const PERSONALITY_32: Record<string, string> = { x64: 'x86', arm64: 'arm', s390x: 's390' };
+
+function personalitySettings(personality: Linux['personality'], features: Features): Setting[] {
+  if (personality === undefined) return [];
+  if ((personality.flags ?? []).length > 0)
+    throw refusal('linux.personality.flags', 'systemd sets the domain only', 'Leave the flags out.');
+  if (personality.domain === 'LINUX') return [];
+  const name = PERSONALITY_32[features.architecture];
+  if (name === undefined)
+    throw refusal('linux.personality.domain', 'this machine has no 32-bit half', 'Use LINUX.');
+  return [string('Personality', name)];
 }

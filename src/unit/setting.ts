@@ -6,6 +6,8 @@
  * is escaped here and nowhere else.
  */
 
+import { OciError, quote } from '../oci/errors.ts';
+
 export interface Setting {
   readonly section: 'Unit' | 'Service' | 'Socket';
   /** D-Bus: name, type signature and value (bigint for `t`, number for other numbers, Uint8Array for `ay`). */
@@ -19,12 +21,17 @@ export interface Setting {
 type Section = Setting['section'];
 
 export function string(name: string, value: string, section: Section = 'Service'): Setting {
-  return setting(section, name, 's', value, [`${name}=${escapeSpecifiers(value)}`]);
+  return setting(section, name, 's', value, [`${name}=${plainValue(name, value)}`]);
 }
 
 /** A string whose D-Bus property is named otherwise than the line in the file. */
 export function stringAs(property: string, name: string, value: string): Setting {
-  return setting('Service', property, 's', value, [`${name}=${escapeSpecifiers(value)}`]);
+  return setting('Service', property, 's', value, [`${name}=${plainValue(name, value)}`]);
+}
+
+/** MountFlags=: the propagation of the payload's mounts (mount(2)). */
+export function mountFlags(flags: number, word: string): Setting {
+  return setting('Service', 'MountFlags', 't', BigInt(flags), [`MountFlags=${word}`]);
 }
 
 export function boolean(name: string, value: boolean, section: Section = 'Service'): Setting {
@@ -40,9 +47,41 @@ export function limit(name: string, value: number): Setting {
 }
 
 /** A time span: `TimeoutStopUSec` on the bus, `TimeoutStopSec` in the file. */
-export function seconds(name: string, value: number): Setting {
-  const usec = BigInt(Math.round(value * 1e6));
-  return setting('Service', name.replace(/Sec$/, 'USec'), 't', usec, [`${name}=${value}s`]);
+export function seconds(name: string, value: number, section: Section = 'Service'): Setting {
+  const infinite = value === Number.POSITIVE_INFINITY;
+  const usec = infinite ? UINT64_MAX : BigInt(Math.round(value * 1e6));
+  return setting(section, name.replace(/Sec$/, 'USec'), 't', usec, [
+    `${name}=${infinite ? 'infinity' : `${value}s`}`,
+  ]);
+}
+
+/** A number of times, of the unit itself: StartLimitBurst=. */
+export function count32(name: string, value: number): Setting {
+  return setting('Unit', name, 'u', value, [`${name}=${value}`]);
+}
+
+export function unsigned(name: string, value: number): Setting {
+  return setting('Service', name, 'u', value, [`${name}=${value}`]);
+}
+
+/** Two words with a separator: LoadCredential=, DeviceAllow=. Neither holds a control character. */
+export function pairs(
+  name: string,
+  values: readonly (readonly [string, string])[],
+  separator: string,
+): Setting {
+  return setting(
+    'Service',
+    name,
+    'a(ss)',
+    values,
+    values.map((words) => `${name}=${escapeSpecifiers(words.join(separator))}`),
+  );
+}
+
+/** The period of a CPU quota: `CPUQuotaPeriodUSec` on the bus. */
+export function cpuQuotaPeriod(usec: number): Setting {
+  return setting('Service', 'CPUQuotaPeriodUSec', 't', BigInt(usec), [`CPUQuotaPeriodSec=${usec}us`]);
 }
 
 /** CPU time: `CPUQuotaPerSecUSec` on the bus, per cent in the file. */
@@ -59,6 +98,49 @@ export function signal(name: string, number: number, text: string): Setting {
 
 export function mode(name: string, value: number, section: Section = 'Service'): Setting {
   return setting(section, name, 'u', value, [`${name}=${value.toString(8).padStart(4, '0')}`]);
+}
+
+/** A signed number: Nice=, OOMScoreAdjust=, CPUSchedulingPriority=. */
+export function number(name: string, value: number): Setting {
+  return setting('Service', name, 'i', value, [`${name}=${value}`]);
+}
+
+/** A number with a name of its own in the file: CPUSchedulingPolicy=fifo is 1 on the bus. */
+export function named(name: string, value: number, text: string): Setting {
+  return setting('Service', name, 'i', value, [`${name}=${text}`]);
+}
+
+/** CPUWeight= and IOWeight=; 0 is CPUWeight=idle. */
+export function weight(name: string, value: number): Setting {
+  return setting('Service', name, 't', BigInt(value), [`${name}=${value === 0 ? 'idle' : value}`]);
+}
+
+/** A limit of setrlimit(2): hard on `LimitNOFILE`, soft on `LimitNOFILESoft`, both in one line. */
+export function resourceLimit(name: string, soft: number, hard: number): Setting[] {
+  const word = (value: number) => (value === Number.POSITIVE_INFINITY ? 'infinity' : String(value));
+  const bus = (value: number) => (value === Number.POSITIVE_INFINITY ? UINT64_MAX : BigInt(value));
+  return [
+    setting('Service', name, 't', bus(hard), [`${name}=${word(soft)}:${word(hard)}`]),
+    setting('Service', `${name}Soft`, 't', bus(soft), []),
+  ];
+}
+
+/** A set of CPUs or memory nodes: a bitmap on the bus, lowest bit first; `0-3,7` in the file. */
+export function indexSet(name: 'AllowedCPUs' | 'AllowedMemoryNodes', indexes: ReadonlySet<number>): Setting {
+  const bytes = Buffer.alloc(Math.floor(Math.max(...indexes) / 8) + 1);
+  for (const index of indexes) bytes[index >> 3]! |= 1 << (index & 7);
+  return setting('Service', name, 'ay', bytes, [`${name}=${[...indexes].sort((a, b) => a - b).join(' ')}`]);
+}
+
+/** A weight or rate per block device, named by its numbers. */
+export function perDevice(name: string, values: readonly { device: string; value: number }[]): Setting {
+  return setting(
+    'Service',
+    name,
+    'a(st)',
+    values.map(({ device, value }) => [device, BigInt(value)]),
+    values.map(({ device, value }) => `${name}=${device} ${value}`),
+  );
 }
 
 export function list(name: string, values: readonly string[], section: Section = 'Service'): Setting {
@@ -100,18 +182,32 @@ export interface Bind {
 
 const MS_REC = 16384;
 
-/** BindPaths= or BindReadOnlyPaths=. A missing source is an error. */
+/**
+ * BindPaths= or BindReadOnlyPaths=. A missing source is an error. Only plain paths: systemd writes the others into
+ * the file of a transient unit as they are, and reads something else at the next daemon-reload.
+ */
 export function binds(name: 'BindPaths' | 'BindReadOnlyPaths', paths: readonly Bind[]): Setting {
+  const odd = paths
+    .flatMap(({ source, destination }) => [source, destination])
+    .find((path) => !isPlainPath(path));
+  if (odd !== undefined)
+    throw new OciError('UNSUPPORTED', `nothing can be mounted at ${quote(odd)}: systemd mistakes its name`, {
+      hint: 'Use a path without spaces, quotes, colons and backslashes.',
+    });
   return setting(
     'Service',
     name,
     'a(ssbt)',
     paths.map((path) => [path.source, path.destination, false, path.recursive ? BigInt(MS_REC) : 0n]),
-    paths.map((path) => {
-      const words = [path.source, path.destination].map((part) => part.replace(/[\\:]/g, '\\$&'));
-      return `${name}=${quoteWord(`${words.join(':')}:${path.recursive ? 'rbind' : 'norbind'}`)}`;
-    }),
+    paths.map(
+      ({ source, destination, recursive }) =>
+        `${name}=${quoteWord(`${source}:${destination}:${recursive ? 'rbind' : 'norbind'}`)}`,
+    ),
   );
+}
+
+export function isPlainPath(path: string): boolean {
+  return !/[\s\x00-\x1f\x7f"'\\:]/.test(path);
 }
 
 /** ExecStart= and its kin of the payload: no variable of the unit is ever expanded in it. */
@@ -122,6 +218,17 @@ export function execVerbatim(name: 'ExecStart', argv: readonly string[]): Settin
     'a(sasas)',
     [[argv[0], argv, ['no-env-expand']]],
     [`${name}=:${commandLine(argv)}`],
+  );
+}
+
+/** SystemCallFilter= as a list of what is refused. */
+export function refusedCalls(names: readonly string[]): Setting {
+  return setting(
+    'Service',
+    'SystemCallFilter',
+    '(bas)',
+    [false, names],
+    [`SystemCallFilter=~${names.join(' ')}`],
   );
 }
 
@@ -157,6 +264,18 @@ export function quoteWord(word: string): string {
     c === '"' || c === '\\' ? `\\${c}` : `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
   );
   return /^[A-Za-z0-9_./:=@%,+-]+$/.test(escaped) ? escaped : `"${escaped}"`;
+}
+
+/**
+ * A value that systemd reads to the end of its line, without quotes or escapes. A line break would begin another
+ * setting, also in the file that systemd itself writes of a transient unit and reads again at a daemon-reload.
+ */
+function plainValue(name: string, value: string): string {
+  if (/[\x00-\x1f\x7f]|^\s|\s$|\\$/.test(value))
+    throw new OciError('UNSUPPORTED', `${quote(value)} cannot be the value of ${name}=`, {
+      hint: 'Leave out control characters, spaces at the ends and a backslash at the end.',
+    });
+  return escapeSpecifiers(value);
 }
 
 function escapeSpecifiers(text: string): string {

@@ -8,20 +8,36 @@
  * could do anyway once it runs. Never start it with more. Variables that steer the loader reach the payload alone,
  * through env at the very end.
  */
+import { CAPABILITIES } from '../oci/capability.ts';
 import { OciError, quote } from '../oci/errors.ts';
-import type { Process } from '../oci/runtime-spec.ts';
+import type { Capabilities, Process } from '../oci/runtime-spec.ts';
+import { refusal } from './refuse.ts';
 
 export const SHIM_DIR = '/run/.oci';
 
 const LOADER = [`${SHIM_DIR}/ld.so`, '--library-path', SHIM_DIR];
 
+/** A compiled filter, where a process is to load one (seccomp.ts). */
+export const SECCOMP_FILTER = `${SHIM_DIR}/seccomp`;
+
+/** `uts`: there is one to join. `init`: a static program of the host, at SHIM_DIR/init, that becomes PID 1. */
+export interface ShimOptions {
+  uts: boolean;
+  /** Load SECCOMP_FILTER. */
+  seccomp?: boolean;
+  init?: string | undefined;
+}
+
 /** argv of ExecStart=: join the container's user and uts namespaces, become the user, run the payload. */
-export function shimArgv(process: Process): string[] {
+export function shimArgv(process: Process, options: ShimOptions = { uts: true }): string[] {
   const late = process.env.filter((entry) => !fitsUnit(entry));
+  const joined = [`--user=${SHIM_DIR}/userns`, ...(options.uts ? [`--uts=${SHIM_DIR}/utsns`] : [])];
+  const init = options.init === undefined ? [] : [`${SHIM_DIR}/init`, '--'];
   return [
-    ...program('nsenter', `--user=${SHIM_DIR}/userns`, `--uts=${SHIM_DIR}/utsns`, '-S', '0', '-G', '0', '--'),
-    ...setprivArgv(process),
-    ...(late.length > 0 ? lateEnvironment(late, process.args[0] ?? '') : []),
+    ...program('nsenter', ...joined, '-S', '0', '-G', '0', '--'),
+    ...setprivArgv(process, options.seccomp ?? false),
+    ...(late.length > 0 ? lateEnvironment(late, init[0] ?? process.args[0] ?? '') : []),
+    ...init,
     ...process.args,
   ];
 }
@@ -30,13 +46,13 @@ export function shimArgv(process: Process): string[] {
  * argv after nsenter has joined all namespaces of a running container (src/exec.ts): as shimArgv(), but with the
  * whole environment and the directory set at the end, since no unit does that here.
  */
-export function execArgv(process: Process): string[] {
+export function execArgv(process: Process, seccomp: boolean): string[] {
   const command = process.args[0] ?? '';
   if (command.includes('=')) throw commandWithEquals(command);
   return [
     ...(process.terminal ? program('setsid', '--ctty', '--wait') : []),
-    ...setprivArgv(process),
-    ...program('env', '-i', `--chdir=${process.cwd}`),
+    ...setprivArgv(process, seccomp),
+    ...program('env', '-i', `--chdir=${process.cwd}`, '--'),
     ...process.env,
     ...process.args,
   ];
@@ -57,7 +73,7 @@ function fitsUnit(entry: string): boolean {
 }
 
 /** Becomes the user, with exactly its groups and capabilities. */
-function setprivArgv(process: Process): string[] {
+function setprivArgv(process: Process, seccomp: boolean): string[] {
   const { user } = process;
   const groups = user.additionalGids ?? [];
   return program(
@@ -67,18 +83,17 @@ function setprivArgv(process: Process): string[] {
     '--regid',
     String(user.gid),
     ...(groups.length > 0 ? ['--groups', groups.join(',')] : ['--clear-groups']),
-    ...(process.capabilities === undefined
-      ? []
-      : [`--bounding-set=${capabilityList(process.capabilities.bounding)}`]),
-    '--inh-caps=-all',
+    ...(process.capabilities === undefined ? ['--inh-caps=-all'] : capabilityArgs(process.capabilities)),
+    ...labelArgs(process),
     ...(process.noNewPrivileges ? ['--no-new-privs'] : []),
+    ...(seccomp ? ['--seccomp-filter', SECCOMP_FILTER] : []),
     '--',
   );
 }
 
 function lateEnvironment(late: readonly string[], command: string): string[] {
   if (command.includes('=')) throw commandWithEquals(command);
-  return [...program('env'), ...late];
+  return [...program('env', '--'), ...late];
 }
 
 /** env(1) would take it for a variable. */
@@ -92,7 +107,36 @@ function program(name: string, ...args: string[]): string[] {
   return [...LOADER, `${SHIM_DIR}/${name}`, ...args];
 }
 
+/**
+ * Bounding, inheritable and ambient sets. Effective and permitted are what the kernel makes of them at execve(2)
+ * (capabilities(7)), under this runtime as under any other. What is not inheritable cannot be ambient.
+ */
+function capabilityArgs({ bounding, inheritable, ambient }: Capabilities): string[] {
+  const kept = inheritable.filter((name) => bounding.includes(name));
+  const raised = ambient.filter((name) => kept.includes(name));
+  return [
+    `--bounding-set=${capabilityList(bounding)}`,
+    `--inh-caps=${capabilityList(kept)}`,
+    ...(raised.length > 0 ? [`--ambient-caps=${capabilityList(raised)}`] : []),
+  ];
+}
+
 /** `CAP_CHOWN` → `-all,+chown`. */
 function capabilityList(names: readonly string[]): string {
+  const unknown = names.find((name) => !CAPABILITIES.includes(name));
+  if (unknown !== undefined)
+    throw refusal(
+      'process.capabilities',
+      `${quote(unknown)} is no capability`,
+      'Use names of capabilities(7).',
+    );
   return ['-all', ...names.map((name) => `+${name.replace(/^CAP_/, '').toLowerCase()}`)].join(',');
+}
+
+/** setpriv fails where the host does not have the security module, and where the label is unknown. */
+function labelArgs(process: Process): string[] {
+  return [
+    ...(process.apparmorProfile ? ['--apparmor-profile', process.apparmorProfile] : []),
+    ...(process.selinuxLabel ? ['--selinux-label', process.selinuxLabel] : []),
+  ];
 }

@@ -36,8 +36,13 @@ export interface BootOptions {
   detached?: boolean;
   /** Install dist/ into the machine before it boots (packaging/install.sh). Default: true. */
   program?: boolean;
-  /** What the machine's registry serves: the test images (default), nothing, or a directory that it writes to. */
-  registry?: 'images' | 'empty' | { directory: string };
+  /** Debian packages that other machines do not have. */
+  packages?: readonly string[];
+  /**
+   * What the machine's registry serves: the test images (default), nothing, a directory that it writes to, or one
+   * that an earlier machine has written to.
+   */
+  registry?: 'images' | 'empty' | { directory: string } | { storage: string };
   /** Directories of the development machine → where they show, read-only. */
   binds?: Record<string, string>;
 }
@@ -77,11 +82,16 @@ export async function prepareMachine(options: BootOptions = {}): Promise<Prepare
   process.umask(0o022);
   await ensureHostPackages();
   const suite = options.suite ?? 'forky';
-  const lower = await ensureRoot(suite);
+  const lower = await ensureRoot(suite, options.packages);
+  const { registry = 'images' } = options;
   // the images do not depend on what runs them: all machines serve those that forky's tools made
-  const wanted = (options.registry ?? 'images') === 'images';
-  const images = wanted ? await ensureImages(await ensureRoot('forky'), 'forky') : undefined;
-  return { suite, lower, images };
+  if (registry === 'images')
+    return { suite, lower, images: await ensureImages(await ensureRoot('forky'), 'forky') };
+  return {
+    suite,
+    lower,
+    images: typeof registry === 'object' && 'storage' in registry ? registry.storage : undefined,
+  };
 }
 
 /** Boots a machine and returns it once its systemd has reached its default target. */
@@ -108,7 +118,10 @@ export async function bootMachine(options: BootOptions = {}): Promise<Machine> {
         LOWER: lower,
         CGROUP: dir.cgroup,
         REGISTRY: images,
-        REGISTRY_WRITE: typeof options.registry === 'object' ? options.registry.directory : undefined,
+        REGISTRY_WRITE:
+          typeof options.registry === 'object' && 'directory' in options.registry
+            ? options.registry.directory
+            : undefined,
         BINDS: Object.entries(options.binds ?? {})
           .map(([source, target]) => `${source} ${target}\n`)
           .join(''),

@@ -11,18 +11,31 @@ const MAY_IMPORT: Record<string, string[]> = {
   oci: [],
   uid: ['oci'],
   archive: ['oci'],
-  bundle: ['oci'],
-  unit: ['oci', 'uid'],
+  seccomp: ['oci'],
+  bundle: ['oci', 'seccomp'],
+  unit: ['oci', 'uid', 'seccomp'],
   host: ['oci'],
   registry: ['oci', 'host'],
   source: ['oci', 'host', 'registry', 'archive'],
   store: ['oci', 'host', 'archive'],
   systemd: ['oci', 'host'],
-  '.': ['oci', 'uid', 'archive', 'bundle', 'unit', 'host', 'registry', 'source', 'store', 'systemd'],
-  cli: ['.', 'oci', 'uid', 'bundle', 'unit', 'host', 'registry', 'source', 'store', 'systemd'],
+  '.': [
+    'oci',
+    'uid',
+    'archive',
+    'seccomp',
+    'bundle',
+    'unit',
+    'host',
+    'registry',
+    'source',
+    'store',
+    'systemd',
+  ],
+  cli: ['.', 'oci', 'uid', 'seccomp', 'bundle', 'unit', 'host', 'registry', 'source', 'store', 'systemd'],
 };
 
-const PURE = ['oci', 'uid', 'archive', 'bundle', 'unit'];
+const PURE = ['oci', 'uid', 'archive', 'seccomp', 'bundle', 'unit'];
 const IMPURE_MODULES =
   /^node:(fs|fs\/promises|net|http|https|http2|tls|dgram|child_process|worker_threads|process)$|^(koffi|undici)$|^@jellybrick/;
 

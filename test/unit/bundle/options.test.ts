@@ -1,10 +1,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { canonicalPath } from '../../../src/bundle/canonical-path.ts';
+import { capabilitySets } from '../../../src/bundle/capabilities.ts';
 import { checkCommand, payloadArgs } from '../../../src/bundle/command.ts';
+import { parseDevice } from '../../../src/bundle/device.ts';
 import { buildEnvironment, parseEnvFile } from '../../../src/bundle/environment.ts';
+import {
+  parseAddHost,
+  parseLogTag,
+  parseNameserver,
+  parseRestart,
+  parseSysctl,
+  parseUlimit,
+  parseUserns,
+} from '../../../src/bundle/name-value.ts';
 import { parseCount, parseCpus, parseSize } from '../../../src/bundle/quantity.ts';
-import { parseVolume } from '../../../src/bundle/volume.ts';
+import { parseResources } from '../../../src/bundle/resources.ts';
+import { parseMount, parseTmpfs, parseVolume } from '../../../src/bundle/volume.ts';
 import { parseSignal } from '../../../src/oci/signal.ts';
 import { throwsOci } from '../expect-error.ts';
 
@@ -36,14 +48,129 @@ test('CPUs and counts', () => {
 });
 
 test('volumes', () => {
-  const bind = (options: string[]) => ({ destination: '/b', type: 'bind', source: '/a', options });
+  const bind = (options: string[], source = '/a') => ({ destination: '/b', type: 'bind', source, options });
   assert.deepEqual(parseVolume('/a:/b'), bind(['rbind', 'rw']));
   assert.deepEqual(parseVolume('/a:/b:ro'), bind(['rbind', 'ro']));
   assert.deepEqual(parseVolume('/a:/b:bind,rw'), bind(['bind', 'rw']));
-  for (const text of ['', '/a', '/a:', ':/b', '/a:b', '/a:/', '/a:/b/../../c', '/a:/b:ro,rw', '/a:/b:ro:x'])
+  assert.deepEqual(
+    parseVolume('/a:/b:nosuid,idmap,rslave'),
+    bind(['rbind', 'rw', 'nosuid', 'idmap', 'rslave']),
+  );
+  assert.deepEqual(parseVolume('da.ta-1:/b'), bind(['rbind', 'rw', 'x-oci.volume'], 'da.ta-1'));
+  for (const text of [
+    ...['', '/a', '/a:', ':/b', '/a:b', '/a:/', '/a:/b/../../c', '/a:/b:ro,rw', '/a:/b:ro:x', '/a:/b\n'],
+    ...['../x:/b', '.:/b', '-x:/b', 'a/b:/b'],
+  ])
     throwsOci(() => parseVolume(text), 'USAGE', '--volume');
-  throwsOci(() => parseVolume('data:/b'), 'UNSUPPORTED', "'data'");
-  throwsOci(() => parseVolume('/a:/b:z'), 'UNSUPPORTED', "'z'");
+  for (const option of ['z', 'Z', 'U', 'rshared', 'x-oci.volume', 'O'])
+    throwsOci(() => parseVolume(`/a:/b:${option}`), 'UNSUPPORTED', `'${option}'`);
+  throwsOci(() => parseVolume('data:/b:idmap'), 'UNSUPPORTED', "'idmap'");
+});
+
+test('--mount and --tmpfs', () => {
+  const bind = (options: string[], source = '/a') => ({ destination: '/b', type: 'bind', source, options });
+  assert.deepEqual(parseMount('type=bind,src=/a,dst=/b,ro'), bind(['rbind', 'ro']));
+  assert.deepEqual(
+    parseMount('type=bind,source=/a,target=/b,readonly=false,bind-propagation=rprivate,idmap'),
+    bind(['rbind', 'rw', 'rprivate', 'idmap']),
+  );
+  assert.deepEqual(parseMount('src=v,destination=/b'), bind(['rbind', 'rw', 'x-oci.volume'], 'v'));
+  const tmpfs = (...options: string[]) => ({ destination: '/t', type: 'tmpfs', source: 'tmpfs', options });
+  assert.deepEqual(parseTmpfs('/t'), tmpfs('nosuid', 'nodev', 'mode=1777', 'tmpcopyup'));
+  assert.deepEqual(
+    parseTmpfs('/t:size=1k,mode=700,suid,noexec'),
+    tmpfs('nodev', 'tmpcopyup', 'size=1024', 'mode=700', 'suid', 'noexec'),
+  );
+  assert.deepEqual(
+    parseMount('type=tmpfs,dst=/t,tmpfs-size=1M'),
+    tmpfs('nosuid', 'nodev', 'mode=1777', 'tmpcopyup', 'size=1048576'),
+  );
+  for (const text of [
+    ...['', 'type=bind', 'type=bind,src=a,dst=/b', 'type=volume,src=/a,dst=/b', 'type=bind,src=/a,dst=b'],
+    ...['type=bind,src=/a,dst=/b,dst=/c', 'type=tmpfs,src=/a,dst=/t', 'type=tmpfs,dst=/'],
+  ])
+    throwsOci(() => parseMount(text), 'USAGE', '--mount');
+  throwsOci(() => parseMount('type=image,src=a,dst=/b'), 'UNSUPPORTED', "'image'");
+  throwsOci(() => parseMount('type=bind,src=/a,dst=/b,relabel=shared'), 'UNSUPPORTED', "'relabel'");
+  throwsOci(() => parseTmpfs('t'), 'USAGE', '--tmpfs');
+  throwsOci(() => parseTmpfs('/t:size=big'), 'USAGE', '--tmpfs size');
+  throwsOci(() => parseTmpfs('/t:uid=0'), 'UNSUPPORTED', "'uid=0'");
+});
+
+test('limits by podman’s names', () => {
+  assert.deepEqual(parseResources({}), {});
+  assert.deepEqual(
+    parseResources({
+      ...{ memory: '1M', memoryReservation: '1k', memorySwap: '-1', cpus: '0.5', cpuShares: '512' },
+      ...{ cpusetCpus: '0-1,3', cpusetMems: '0', cpuWeight: '7', ioWeight: '8', pidsLimit: '-1' },
+    }),
+    {
+      memory: { limit: 1048576, reservation: 1024, swap: -1 },
+      cpu: { quota: 50000, period: 100000, shares: 512, cpus: '0-1,3', mems: '0' },
+      pids: { limit: -1 },
+      unified: { 'cpu.weight': '7', 'io.weight': 'default 8' },
+    },
+  );
+  for (const [texts, part] of [
+    [{ memorySwap: '1M' }, '--memory-swap'],
+    [{ memorySwap: '1M', memory: '2M' }, '--memory-swap'],
+    [{ cpuWeight: '0' }, '--cpu-weight'],
+    [{ cpuShares: '1' }, '--cpu-shares'],
+    [{ ioWeight: '10001' }, '--io-weight'],
+    [{ cpusetCpus: '0-' }, '--cpuset-cpus'],
+    [{ cpusetMems: 'all' }, '--cpuset-mems'],
+  ] as const)
+    throwsOci(() => parseResources(texts), 'USAGE', part);
+});
+
+test('capabilities', () => {
+  const small = (sets: { bounding: string[] }) => sets.bounding.map((name) => name.slice(4));
+  assert.equal(capabilitySets(0, [], []).bounding.length, 11);
+  assert.deepEqual(small(capabilitySets(0, ['net_raw', 'CAP_CHOWN'], ['all'])), ['CHOWN', 'NET_RAW']);
+  assert.equal(capabilitySets(0, ['ALL'], ['SYS_ADMIN,SYS_BOOT']).bounding.length, 39);
+  assert.deepEqual(capabilitySets(0, [], ['ALL']).effective, []);
+  const user = capabilitySets(1000, ['NET_RAW'], ['CHOWN']);
+  assert.equal(user.bounding.length, 11);
+  for (const set of [user.effective, user.permitted, user.inheritable, user.ambient])
+    assert.deepEqual(set, ['CAP_NET_RAW']);
+  throwsOci(() => capabilitySets(0, ['ALL'], ['ALL']), 'USAGE', 'exclude');
+  throwsOci(() => capabilitySets(0, ['FLY'], []), 'USAGE', "--cap-add: 'FLY'");
+});
+
+test('names with values', () => {
+  assert.deepEqual(parseUlimit('nofile=10:20'), { type: 'RLIMIT_NOFILE', soft: 10, hard: 20 });
+  assert.deepEqual(parseUlimit('core=-1'), { type: 'RLIMIT_CORE', soft: 2 ** 64, hard: 2 ** 64 });
+  assert.deepEqual(parseSysctl('net.x=a=b'), ['net.x', 'a=b']);
+  assert.equal(parseAddHost('db:10.0.0.5'), '10.0.0.5 db');
+  assert.equal(parseAddHost('a;b:::1'), '::1 a b');
+  assert.equal(parseNameserver('fe80::1'), 'fe80::1');
+  assert.equal(parseUserns('auto'), undefined);
+  assert.deepEqual(parseUserns('1048576:65536'), { containerID: 0, hostID: 1048576, size: 65536 });
+  assert.deepEqual(parseRestart('on-failure:3'), 'on-failure:3');
+  assert.equal(parseLogTag('a b%c'), 'a b%c');
+  for (const [parse, texts] of [
+    [parseUlimit, ['', 'nofile', 'nofile=', 'nofile=20:10', 'nofile=-1:5', 'NOFILE=1', 'a=1e3']],
+    [parseSysctl, ['', 'x', '=x']],
+    [
+      parseAddHost,
+      ['', 'db', 'db:', ':10.0.0.1', 'db:host-gateway', 'a b:10.0.0.1', 'db:10.0.0.1\n', 'db:300.0.0.1'],
+    ],
+    [parseNameserver, ['', 'dns.example', '10.0.0.1\n']],
+    [parseUserns, ['', 'keep-id', '5', '-1:5', '1:2:3']],
+    [parseRestart, ['', 'yes', 'on-failure:', 'always:3']],
+    [parseLogTag, ['', 'a\nb', ' a', 'a\\']],
+  ] as const)
+    for (const text of texts) throwsOci(() => parse(text), 'USAGE', '--');
+  throwsOci(() => parseUserns('host'), 'UNSUPPORTED', "'host'");
+});
+
+test('devices', () => {
+  const device = (source: string, path: string, access: string) => ({ source, path, access });
+  assert.deepEqual(parseDevice('/dev/fuse'), device('/dev/fuse', '/dev/fuse', 'rwm'));
+  assert.deepEqual(parseDevice('/dev/fuse:r'), device('/dev/fuse', '/dev/fuse', 'r'));
+  assert.deepEqual(parseDevice('/srv/x:/dev/y:rw'), device('/srv/x', '/dev/y', 'rw'));
+  for (const text of ['', 'fuse', '/srv/x', '/dev/x:/y', '/dev/x:/dev/../y', '/dev/x:/dev/y:rw:z', '/dev/'])
+    throwsOci(() => parseDevice(text), 'USAGE', '--device');
 });
 
 test('environment: image, then ours, then the user; the last word wins', () => {

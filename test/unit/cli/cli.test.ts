@@ -121,7 +121,15 @@ test('oci.conf: places, order and errors', async () => {
   assert.deepEqual(await placesFrom({ config: join(system, 'oci.conf.d/10.conf'), runRoot: '/r' }, env), {
     root: '/d',
     runRoot: '/r',
+    additionalStores: [],
   });
+  assert.deepEqual(await parseOciConf('additional-stores=/a:/b:', 'f'), { additionalStores: ['/a', '/b'] });
+  assert.deepEqual(await parseOciConf('additional-stores=', 'f'), { additionalStores: [] });
+  await rejectsOci(
+    parseOciConf('additional-stores=/a:b', 'f'),
+    'CONFIG',
+    "'f': additional-stores is not an absolute path",
+  );
 
   await rejectsOci(loadOciConf({ file: join(base, 'gone') }), 'INPUT_NOT_FOUND', 'no configuration file');
   await rejectsOci(parseOciConf('rot=/x', 'f'), 'CONFIG', "'f': unknown key 'rot'");

@@ -11,10 +11,25 @@ import { type ContainerUnits, containerUnits } from '../../../src/unit/container
 import type { UnitContext } from '../../../src/unit/context.ts';
 import { featuresOf } from '../../../src/unit/features.ts';
 import { quoteWord } from '../../../src/unit/setting.ts';
-import { shellWord } from '../../../src/unit/setup-script.ts';
+import { shellWord } from '../../../src/unit/shell.ts';
 import { shimArgv, unitEnvironment } from '../../../src/unit/shim.ts';
 import { unitText } from '../../../src/unit/unit-text.ts';
 import { throwsOci } from '../expect-error.ts';
+
+const NO_OPTIONS: ContainerOptions = {
+  command: [],
+  env: [],
+  mounts: [],
+  network: 'private',
+  readOnly: false,
+  labels: {},
+  resources: {},
+  rlimits: [],
+  sysctl: {},
+  capAdd: [],
+  capDrop: [],
+  security: { noNewPrivileges: false },
+};
 
 const DIFF = `sha256:${'1'.repeat(64)}`;
 
@@ -39,15 +54,8 @@ function spec(options: Partial<ContainerOptions> = {}, config: object = {}): Run
       ),
     ),
     user: { uid: 0, gid: 0, additionalGids: [], home: '/root' },
-    options: {
-      command: [],
-      env: [],
-      mounts: [],
-      network: 'private',
-      readOnly: false,
-      labels: {},
-      ...options,
-    },
+    devices: [],
+    options: { ...NO_OPTIONS, ...options },
     callerEnv: {},
   });
 }
@@ -61,8 +69,11 @@ const context: UnitContext = {
   writableDir: '/var/lib/oci/writable/web',
   bundleDir: '/run/oci/containers/web',
   sharedDir: '/run/oci/shared',
-  scaffold: { directories: ['/proc', '/work dir'], files: ['/etc/hosts'] },
-  features: { mixedKill: true },
+  scaffold: { directories: ['/proc', '/work dir'], files: ['/etc/hosts'], cover: [] },
+  idBase: 2147352576,
+  copyUp: new Map(),
+  networkFiles: { hosts: [], nameservers: [] },
+  features: { mixedKill: true, architecture: 'x64' },
 };
 
 function units(
@@ -78,20 +89,6 @@ function value({ payload }: ContainerUnits, property: string): unknown {
   assert.ok(found.length <= 1, `${property} is set twice`);
   return found[0]?.value;
 }
-
-test('resources become properties, and only those that are asked for', () => {
-  const table: [Partial<ContainerOptions>, Record<string, unknown>][] = [
-    [{}, { MemoryMax: undefined, CPUQuotaPerSecUSec: undefined, TasksMax: undefined }],
-    [{ memoryMaxBytes: 256 * 2 ** 20 }, { MemoryMax: 268435456n, TasksMax: undefined }],
-    [{ memoryMaxBytes: Number.POSITIVE_INFINITY }, { MemoryMax: 0xffffffffffffffffn }],
-    [{ cpus: 1.5 }, { CPUQuotaPerSecUSec: 1500000n }],
-    [{ cpus: 0.01 }, { CPUQuotaPerSecUSec: 10000n }],
-    [{ pidsLimit: 100 }, { TasksMax: 100n }],
-  ];
-  for (const [options, expected] of table)
-    for (const [property, want] of Object.entries(expected))
-      assert.equal(value(units(options), property), want, property);
-});
 
 test('namespaces: host networking has no namespace of its own', () => {
   const own = units();
@@ -114,7 +111,10 @@ test('life cycle: stop signal, time-out, kill mode by what systemd has', () => {
   assert.equal(value(units({ stopSignal: 'SIGRTMIN+3', stopTimeoutSeconds: 3 }), 'KillSignal'), 37);
   assert.equal(value(units({ stopTimeoutSeconds: 3 }), 'TimeoutStopUSec'), 3_000_000n);
   assert.equal(value(units(), 'KillMode'), 'mixed');
-  assert.equal(value(units({}, {}, { features: { mixedKill: false } }), 'KillMode'), 'control-group');
+  assert.equal(
+    value(units({}, {}, { features: { mixedKill: false, architecture: 'x64' } }), 'KillMode'),
+    'control-group',
+  );
 });
 
 test('read-only: no upper directory, and places to write', () => {
@@ -126,10 +126,10 @@ test('read-only: no upper directory, and places to write', () => {
   );
   assert.deepEqual(destinations, [
     '/dev',
-    '/run',
     '/etc/hosts',
     '/etc/hostname',
     '/etc/resolv.conf',
+    '/run',
     '/tmp',
     '/var/tmp',
   ]);
@@ -141,14 +141,25 @@ test('volumes: read-only and writable binds, and a file of ours gives way', () =
     { destination: '/etc/hosts', type: 'bind', source: '/srv/hosts', options: ['bind', 'ro'] },
   ];
   const made = units({ mounts });
-  assert.deepEqual((value(made, 'BindPaths') as unknown[]).at(-1), ['/srv/a b:c', '/data', false, 16384n]);
+  // what systemd could not write into its own file is mounted aside by the setup
+  assert.deepEqual((value(made, 'BindPaths') as unknown[]).at(-1), [
+    '/run/oci/containers/web/mnt/bind0',
+    '/data',
+    false,
+    16384n,
+  ]);
+  assert.match(made.setupScript, /^mount --rbind --make-rprivate '\/srv\/a b:c' bind0$/m);
   assert.deepEqual((value(made, 'BindReadOnlyPaths') as unknown[]).at(-1), [
     '/srv/hosts',
     '/etc/hosts',
     false,
     0n,
   ]);
-  assert.match(unitText(made.payload.settings), /^BindPaths="\/srv\/a b\\\\:c:\/data:rbind"$/m);
+  throwsOci(
+    () => units({ mounts: [{ destination: '/a b', type: 'bind', source: '/srv' }] }),
+    'UNSUPPORTED',
+    "'/a b'",
+  );
 });
 
 test('the shim joins the namespaces, becomes the user, and keeps the loader from the image', () => {
@@ -170,7 +181,7 @@ test('the shim joins the namespaces, becomes the user, and keeps the loader from
     ...LD, '/run/.oci/nsenter', '--user=/run/.oci/userns', '--uts=/run/.oci/utsns', '-S', '0', '-G', '0', '--',
     ...LD, '/run/.oci/setpriv', '--reuid', '33', '--regid', '34', '--groups', '4,5',
     '--bounding-set=-all,+chown,+net_bind_service', '--inh-caps=-all', '--no-new-privs', '--',
-    ...LD, '/run/.oci/env', 'LD_PRELOAD=/evil.so', 'GLIBC_TUNABLES=x', 'A.B=c', 'CTRL=\x01',
+    ...LD, '/run/.oci/env', '--', 'LD_PRELOAD=/evil.so', 'GLIBC_TUNABLES=x', 'A.B=c', 'CTRL=\x01',
     'nginx', '-g', 'daemon off;',
   ]); // biome-ignore format: one program a line
   process.args = ['a=b'];
@@ -221,7 +232,10 @@ test('setup and teardown are shell, whatever the names are', () => {
   const odd = units(
     { hostname: "h'; touch /x" },
     {},
-    { writableDir: "/var/lib/o'ci/$(id)/w", scaffold: { directories: ["/it's"], files: ['/a b/c'] } },
+    {
+      writableDir: "/var/lib/o'ci/$(id)/w",
+      scaffold: { directories: ["/it's"], files: ['/a b/c'], cover: [] },
+    },
   );
   for (const script of [odd.setupScript, odd.teardownScript]) {
     const checked = spawnSync('sh', ['-n'], { input: script, encoding: 'utf8' });
@@ -249,10 +263,13 @@ test('a systemd without the needed properties is refused by name', () => {
     'DelegateSubgroup',
     'SetLoginEnvironment',
   ];
-  assert.deepEqual(featuresOf(new Set(has), '257'), { mixedKill: false });
-  assert.deepEqual(featuresOf(new Set([...has, 'DelegateNamespaces']), '262'), { mixedKill: true });
+  assert.deepEqual(featuresOf(new Set(has), '257', 'x64'), { mixedKill: false, architecture: 'x64' });
+  assert.deepEqual(featuresOf(new Set([...has, 'DelegateNamespaces']), '262', 'x64'), {
+    mixedKill: true,
+    architecture: 'x64',
+  });
   throwsOci(
-    () => featuresOf(new Set(has.slice(2)), '255'),
+    () => featuresOf(new Set(has.slice(2)), '255', 'x64'),
     'UNSUPPORTED',
     'systemd 255 is too old: it has no PrivatePIDs, BindLogSockets',
   );
@@ -268,6 +285,6 @@ test('the bundle says what the image says', () => {
   assert.equal(made.annotations['a'], 'b');
   assert.equal(made.annotations['c'], 'd');
   assert.equal(made.annotations['org.opencontainers.image.stopSignal'], 'SIGQUIT');
-  assert.equal(made.linux.sysctl, undefined);
+  assert.deepEqual(made.linux.sysctl, {});
   throwsOci(() => spec({}, { WorkingDir: '../x' }), 'BAD_IMAGE', "'../x'");
 });

@@ -1,0 +1,117 @@
+/** Options of the form NAME=VALUE: --label, --sysctl, --ulimit, --add-host, --userns, --security-opt. */
+import { OciError, quote } from '../oci/errors.ts';
+import type { IDMapping, Process } from '../oci/runtime-spec.ts';
+
+type Rlimit = NonNullable<Process['rlimits']>[number];
+
+export function parseLabel(text: string): [string, string] {
+  const at = text.indexOf('=');
+  if (text === '' || at === 0)
+    throw new OciError('USAGE', `--label: ${quote(text)} has no name`, {
+      hint: 'Write it as --label NAME=VALUE.',
+    });
+  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+export function parseSysctl(text: string): [string, string] {
+  const at = text.indexOf('=');
+  if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
+  throw new OciError('USAGE', `--sysctl: ${quote(text)} is not NAME=VALUE`, {
+    hint: 'Write it as --sysctl net.core.somaxconn=1024.',
+  });
+}
+
+/** `nofile=1024:4096`, `nproc=100`, `core=-1`. */
+export function parseUlimit(text: string): Rlimit {
+  const [, name = '', soft = '', hard = soft] =
+    /^([a-z]{2,10})=(-1|unlimited|\d{1,15})(?::(-1|unlimited|\d{1,15}))?$/.exec(text) ?? [];
+  const value = (word: string) => (/^\d/.test(word) ? Number(word) : RLIM_INFINITY);
+  if (name === '' || value(soft) > value(hard))
+    throw new OciError('USAGE', `--ulimit: ${quote(text)} is not NAME=SOFT[:HARD]`, {
+      hint: 'Write it as --ulimit nofile=1024:4096.',
+    });
+  return { type: `RLIMIT_${name.toUpperCase()}`, soft: value(soft), hard: value(hard) };
+}
+
+const RLIM_INFINITY = 2 ** 64;
+
+/** `db:10.0.0.5` → a line of /etc/hosts. */
+export function parseAddHost(text: string): string {
+  const at = text.indexOf(':');
+  const names = text.slice(0, Math.max(at, 0)).split(';');
+  const address = text.slice(at + 1).replace(/^\[(.*)\]$/, '$1');
+  if (names.some((name) => !/^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,253})$/.test(name)) || !isAddress(address))
+    throw new OciError('USAGE', `--add-host: ${quote(text)} is not NAME:ADDRESS`, {
+      hint: 'Write it as --add-host db:10.0.0.5.',
+    });
+  return `${address} ${names.join(' ')}`;
+}
+
+export function parseNameserver(text: string): string {
+  if (isAddress(text)) return text;
+  throw new OciError('USAGE', `--dns: ${quote(text)} is not an address`, {
+    hint: 'Write it as --dns 10.0.0.1.',
+  });
+}
+
+/** An IPv4 address, or what can only be an IPv6 one; who uses it finds out the rest. */
+function isAddress(text: string): boolean {
+  const quads = text.split('.');
+  if (quads.length === 4) return quads.every((quad) => /^\d{1,3}$/.test(quad) && Number(quad) < 256);
+  return /^[0-9a-fA-F:.]{2,45}$/.test(text) && text.split(':').length > 2;
+}
+
+/** `auto` → none: a fresh range at every start. */
+export function parseUserns(text: string): IDMapping | undefined {
+  if (text === 'auto') return undefined;
+  if (text === 'host')
+    throw new OciError('UNSUPPORTED', "--userns: 'host' would run the image with ids of the host", {
+      hint: 'Leave it out; -v HOST:CONTAINER:idmap shows files of the host with their ids.',
+    });
+  const [, base = '', size = ''] = /^(\d{1,10}):(\d{1,5})$/.exec(text) ?? [];
+  if (base === '')
+    throw new OciError('USAGE', `--userns: ${quote(text)} is neither auto nor BASE:SIZE`, {
+      hint: 'Write it as --userns 1000000:65536.',
+    });
+  return { containerID: 0, hostID: Number(base), size: Number(size) };
+}
+
+export interface SecurityOptions {
+  noNewPrivileges: boolean;
+  apparmorProfile?: string;
+  /** As --seccomp takes it. */
+  seccomp?: string;
+}
+
+/** `no-new-privileges`, `apparmor=PROFILE` and `seccomp=PROFILE`, with `=` or `:`. */
+export function parseSecurityOptions(texts: readonly string[]): SecurityOptions {
+  const options: SecurityOptions = { noNewPrivileges: false };
+  for (const text of texts) {
+    const [, name = '', value = ''] = /^([a-z-]+)(?:[=:](.*))?$/s.exec(text) ?? [];
+    if (name === 'no-new-privileges' && ['', 'true', 'false'].includes(value))
+      options.noNewPrivileges = value !== 'false';
+    else if (name === 'apparmor' && value !== '' && value !== 'unconfined') options.apparmorProfile = value;
+    else if (name === 'seccomp' && value !== '') options.seccomp = value;
+    else if (name !== 'apparmor' || value !== 'unconfined')
+      throw new OciError('UNSUPPORTED', `--security-opt: ${quote(text)} cannot be honoured`, {
+        hint: 'Use no-new-privileges, apparmor=PROFILE or seccomp=PROFILE.',
+      });
+  }
+  return options;
+}
+
+/** podman-run(1): how often a payload that ended is started again. */
+export function parseRestart(text: string): string {
+  if (/^(no|always|unless-stopped|on-failure(:\d{1,6})?)$/.test(text)) return text;
+  throw new OciError('USAGE', `--restart: ${quote(text)} is no policy`, {
+    hint: 'Use no, on-failure, on-failure:N, always or unless-stopped.',
+  });
+}
+
+/** An identifier of journal lines: one line, nothing that cannot be shown. */
+export function parseLogTag(text: string): string {
+  if (text !== '' && text.length <= 255 && !/[\x00-\x1f\x7f]|^\s|\s$|\\$/.test(text)) return text;
+  throw new OciError('USAGE', `--log-tag: ${quote(text)} is no identifier`, {
+    hint: 'Use visible characters, at most 255.',
+  });
+}

@@ -1,0 +1,262 @@
+/** The options of oci-run that shape a container: how they are declared, and what each text means. */
+import { readFileSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import { type DeviceRequest, parseDevice } from '../bundle/device.ts';
+import { parseEnvFile } from '../bundle/environment.ts';
+import {
+  parseAddHost,
+  parseLabel,
+  parseLogTag,
+  parseNameserver,
+  parseRestart,
+  parseSecurityOptions,
+  parseSysctl,
+  parseUlimit,
+  parseUserns,
+} from '../bundle/name-value.ts';
+import { parseCount, parseSize } from '../bundle/quantity.ts';
+import { parseResources, type ResourceTexts } from '../bundle/resources.ts';
+import type { ContainerOptions, NetworkMode } from '../bundle/runtime-spec.ts';
+import { parseMount, parseTmpfs, parseVolume } from '../bundle/volume.ts';
+import { ANNOTATION } from '../oci/annotations.ts';
+import { OciError, quote } from '../oci/errors.ts';
+import { parseSignal } from '../oci/signal.ts';
+import type { NetworkFiles } from '../unit/context.ts';
+import { parseProperty } from '../unit/property.ts';
+import type { Setting } from '../unit/setting.ts';
+import { parseSeccompOption } from './seccomp-option.ts';
+
+/** As commander gives them; all of them texts of the user. */
+export interface ContainerTexts extends ResourceTexts {
+  env?: string[];
+  envFile?: string[];
+  volume?: string[];
+  mount?: string[];
+  tmpfs?: string[];
+  device?: string[];
+  shmSize?: string;
+  network: NetworkMode;
+  addHost?: string[];
+  dns?: string[];
+  user?: string;
+  groupAdd?: string[];
+  userns: string;
+  capAdd?: string[];
+  capDrop?: string[];
+  securityOpt?: string[];
+  seccomp?: string;
+  privileged?: boolean;
+  workdir?: string;
+  entrypoint?: string;
+  hostname?: string;
+  label?: string[];
+  readOnly?: boolean;
+  sysctl?: string[];
+  ulimit?: string[];
+  init?: boolean;
+  stopSignal?: string;
+  stopTimeout?: string;
+}
+
+/** Those that concern the unit more than the container: a bundle takes them too. */
+export interface UnitTexts {
+  property?: string[];
+  restart?: string;
+  logTag?: string;
+}
+
+const each = (value: string, previous: string[] = []) => [...previous, value];
+
+export function containerOptions(program: Command): Command {
+  return program
+    .option('--memory <size>', 'most memory, as 256M')
+    .option('--memory-reservation <size>', 'memory that is taken last when memory gets short')
+    .option('--memory-swap <size>', 'most memory and swap together')
+    .option('--cpus <number>', "most CPUs' worth of time, as 1.5")
+    .option('--cpu-weight <number>', 'share of the CPUs when they are busy, 1 to 10000 (default: 100)')
+    .option('--cpu-shares <number>', 'the same as docker counts it, 2 to 262144')
+    .option('--cpuset-cpus <list>', 'CPUs that may be used, as 0-3,7')
+    .option('--cpuset-mems <list>', 'memory nodes that may be used')
+    .option('--io-weight <number>', 'share of the disks when they are busy, 1 to 10000 (default: 100)')
+    .option('--pids-limit <number>', 'most processes and threads')
+    .option('--ulimit <name=soft[:hard]>', 'limit of setrlimit(2), as nofile=1024:4096', each)
+    .option('-e, --env <name=value>', 'set an environment variable', each)
+    .option('--env-file <file>', 'set the variables in a file', each)
+    .option(
+      '-v, --volume <source:container[:options]>',
+      'show a directory of the host, or a volume, in the container',
+      each,
+    )
+    .option('--mount <type=bind|volume|tmpfs,…>', 'the same in words', each)
+    .option('--tmpfs <dir[:options]>', 'mount a file system in memory', each)
+    .option('--device <host[:container][:rwm]>', 'give the container a device', each)
+    .option('--shm-size <size>', 'size of /dev/shm (default: 64M)')
+    .addOption(
+      new Option('--network <mode>', "private: a network of the container's own; host: the host's")
+        .choices(['private', 'none', 'host'])
+        .default('private'),
+    )
+    .option('--add-host <name:address>', 'add a line to /etc/hosts', each)
+    .option('--dns <address>', 'name server in /etc/resolv.conf', each)
+    .option('--user <user[:group]>', 'run as this user of the image')
+    .option('--group-add <group>', 'add a supplementary group', each)
+    .option('--userns <auto|base:size>', 'range of host ids (default: a fresh one)', 'auto')
+    .option('--cap-add <capability>', 'add a capability, or ALL', each)
+    .option('--cap-drop <capability>', 'take a capability away, or ALL', each)
+    .option('--security-opt <option>', 'no-new-privileges, apparmor=PROFILE, seccomp=PROFILE', each)
+    .option(
+      '--seccomp <default|unconfined|file>',
+      'system calls that are refused (default: the default profile)',
+    )
+    .addOption(new Option('--privileged', 'not supported').hideHelp())
+    .option('-w, --workdir <dir>', 'working directory')
+    .option('--entrypoint <command>', "replace the image's entrypoint")
+    .option('--hostname <name>', "host name inside (default: the unit's name)")
+    .option('--label <name=value>', 'add an annotation', each)
+    .option('--read-only', "make the container's root read-only")
+    .option('--sysctl <name=value>', 'set a kernel parameter of the container', each)
+    .option('--init', 'run an init of the host as PID 1')
+    .option('--stop-signal <signal>', "signal that stops the payload (default: the image's)")
+    .option('--stop-timeout <seconds>', 'time from that signal to SIGKILL');
+}
+
+export function unitOptions(program: Command): Command {
+  return program
+    .option('-p, --property <name=value>', 'set a property of the unit, as systemd-run does', each)
+    .option('--restart <policy>', 'start it again: no, on-failure[:N], always or unless-stopped')
+    .option('--log-tag <tag>', "identifier of its journal lines (default: the unit's name)");
+}
+
+export interface ParsedOptions {
+  container: ContainerOptions;
+  devices: DeviceRequest[];
+  groups: string[];
+  networkFiles: NetworkFiles;
+}
+
+const STOP_TIMEOUT_MAX_SECONDS = 31_536_000;
+
+export function parseContainerOptions(command: string[], texts: ContainerTexts & UnitTexts): ParsedOptions {
+  if (texts.privileged)
+    throw new OciError('UNSUPPORTED', '--privileged: no container gets all of the host', {
+      hint: 'Give it what it needs: --cap-add, --device, -v, --network host.',
+    });
+  const range = parseUserns(texts.userns);
+  const security = parseSecurityOptions(texts.securityOpt ?? []);
+  return {
+    container: {
+      command,
+      ...(texts.entrypoint === undefined ? {} : { entrypoint: parseEntrypoint(texts.entrypoint) }),
+      env: [...(texts.envFile ?? []).flatMap(readEnvFile), ...(texts.env ?? [])],
+      ...(texts.hostname === undefined ? {} : { hostname: parseHostname(texts.hostname) }),
+      ...(texts.workdir === undefined ? {} : { workdir: parseWorkdir(texts.workdir) }),
+      mounts: [
+        ...(texts.volume ?? []).map(parseVolume),
+        ...(texts.mount ?? []).map(parseMount),
+        ...(texts.tmpfs ?? []).map(parseTmpfs),
+      ],
+      network: texts.network,
+      readOnly: texts.readOnly ?? false,
+      ...(texts.stopSignal === undefined ? {} : { stopSignal: parseSignal(texts.stopSignal).name }),
+      ...(texts.stopTimeout === undefined
+        ? {}
+        : {
+            stopTimeoutSeconds: parseCount('--stop-timeout', texts.stopTimeout, 0, STOP_TIMEOUT_MAX_SECONDS),
+          }),
+      ...(texts.restart === undefined ? {} : { restart: parseRestart(texts.restart) }),
+      ...(texts.logTag === undefined ? {} : { logTag: parseLogTag(texts.logTag) }),
+      labels: Object.fromEntries((texts.label ?? []).map(parseLabel)),
+      resources: parseResources(texts),
+      rlimits: (texts.ulimit ?? []).map(parseUlimit),
+      sysctl: Object.fromEntries((texts.sysctl ?? []).map(parseSysctl)),
+      capAdd: texts.capAdd ?? [],
+      capDrop: texts.capDrop ?? [],
+      security,
+      seccomp: parseSeccompOption(texts.seccomp ?? security.seccomp ?? 'default'),
+      ...(range === undefined ? {} : { range }),
+      ...(texts.shmSize === undefined ? {} : { shmSizeBytes: parseSize('--shm-size', texts.shmSize) }),
+    },
+    devices: (texts.device ?? []).map(parseDevice),
+    groups: texts.groupAdd ?? [],
+    networkFiles: {
+      hosts: (texts.addHost ?? []).map(parseAddHost),
+      nameservers: (texts.dns ?? []).map(parseNameserver),
+    },
+  };
+}
+
+/** For a bundle, what an image's container has in its options. */
+export function unitAnnotations(texts: UnitTexts): Record<string, string> {
+  return {
+    ...(texts.restart === undefined ? {} : { [ANNOTATION.restart]: parseRestart(texts.restart) }),
+    ...(texts.logTag === undefined ? {} : { [ANNOTATION.logTag]: parseLogTag(texts.logTag) }),
+  };
+}
+
+export function parseProperties(texts: UnitTexts): Setting[] {
+  return (texts.property ?? []).flatMap(parseProperty);
+}
+
+/** One word, or a JSON array of words, as podman takes it. */
+function parseEntrypoint(text: string): string[] {
+  if (!text.startsWith('[')) return text === '' ? [] : [text];
+  try {
+    const words: unknown = JSON.parse(text);
+    if (Array.isArray(words) && words.every((word) => typeof word === 'string')) return words;
+  } catch {}
+  throw new OciError('USAGE', `--entrypoint: ${quote(text)} is not a JSON array of strings`, {
+    hint: `Write it as --entrypoint '["sh", "-c"]'.`,
+  });
+}
+
+function readEnvFile(file: string): string[] {
+  try {
+    return parseEnvFile(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new OciError('INPUT_NOT_FOUND', `--env-file: cannot read ${quote(file)}`, {
+      hint: 'Name a file that exists.',
+      cause: error,
+    });
+  }
+}
+
+function parseHostname(text: string): string {
+  if (/^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?$/.test(text)) return text;
+  throw new OciError('USAGE', `--hostname: ${quote(text)} is not a host name`, {
+    hint: 'Use letters, digits, hyphens and dots, at most 64.',
+  });
+}
+
+function parseWorkdir(text: string): string {
+  if (text.startsWith('/') && !text.split('/').includes('..')) return text;
+  throw new OciError('USAGE', `--workdir: ${quote(text)} is not an absolute path`, {
+    hint: 'Write it as --workdir /DIR.',
+  });
+}
+
+const UNIT_NAME_MAX_CHARS = 200; // NAME_MAX, less what the setup unit's name adds
+
+/**
+ * systemd.unit(5)'s characters; `.service` may be there. No colon: it would be part of paths in BindPaths=, which
+ * systemd reads wrongly from the file of a transient unit.
+ */
+export function parseUnitName(text: string): string {
+  const name = text.replace(/\.service$/, '');
+  if (
+    /^[A-Za-z0-9_][A-Za-z0-9_.@-]*$/.test(name) &&
+    name.length <= UNIT_NAME_MAX_CHARS &&
+    !name.endsWith('@')
+  )
+    return name;
+  throw new OciError('USAGE', `--unit: ${quote(text)} is not a name for a service`, {
+    hint: 'Use letters, digits and _ . - @.',
+  });
+}
+
+export function parseSlice(text: string): string {
+  const name = text.endsWith('.slice') ? text : `${text}.slice`;
+  if (/^[A-Za-z0-9:_.@\\-]+\.slice$/.test(name) && !/^-|--|-\.slice$/.test(name)) return name;
+  throw new OciError('USAGE', `--slice: ${quote(text)} is not the name of a slice`, {
+    hint: 'Write it as --slice oci-web.slice.',
+  });
+}

@@ -1,0 +1,97 @@
+/**
+ * What the units need to know beside the runtime spec, found out in the root tree and on the host: mount points,
+ * whether the command can be run, where things lie.
+ *
+ * Invariant: nothing is mounted or written here, and no path of the tree is followed out of it.
+ */
+import { statSync } from 'node:fs';
+import { checkCommand } from './bundle/command.ts';
+import { canonicalPoint, type Point, planScaffold } from './bundle/scaffold.ts';
+import { VOLUME_OPTION } from './oci/annotations.ts';
+import { OciError, quote } from './oci/errors.ts';
+import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
+import type { MergedTree } from './store/merged-tree.ts';
+import type { UnitContext } from './unit/context.ts';
+import { isBind } from './unit/mounts.ts';
+
+/** The same for a container of an image and one of a bundle. */
+export type CommonContext = Omit<UnitContext, 'scaffold' | 'copyUp'>;
+
+/**
+ * `directories` and `files`: what must exist in the root beside the mount points of `spec`. Throws COMMAND_NOT_FOUND,
+ * COMMAND_CANNOT_RUN, BAD_IMAGE or INPUT_NOT_FOUND.
+ */
+export function containerContext(
+  spec: RuntimeSpec,
+  tree: MergedTree,
+  common: CommonContext,
+  points: { directories: readonly string[]; files: readonly string[] },
+): UnitContext {
+  const mounts = spec.mounts.filter((mount) => isBind(mount) || mount.type === 'tmpfs');
+  checkCommand({
+    args: spec.process.args,
+    env: spec.process.env,
+    cwd: spec.process.cwd,
+    lookup: (path) => tree.lookup(path),
+    covered: (path) => mounts.some((mount) => isBelow(path, mount.destination)),
+  });
+  const cwd = tree.lookup(spec.process.cwd);
+  if (cwd !== undefined && cwd.kind !== 'directory')
+    throw new OciError(
+      'BAD_IMAGE',
+      `working directory ${quote(spec.process.cwd)} is a ${cwd.kind} in the image`,
+      { hint: 'Name another one with --workdir /DIR.' },
+    );
+  const lookup = (path: string) => tree.lookup(path, { followLast: false });
+  const scaffold = planScaffold(
+    [
+      { path: common.rootfs === undefined ? '/run/.oci' : '/run', kind: 'directory' },
+      ...[...ALWAYS_THERE, ...points.directories].map((path): Point => ({ path, kind: 'any' })),
+      { path: spec.process.cwd, kind: 'directory' },
+      ...points.files.map((path): Point => ({ path, kind: 'file' })),
+      ...mounts.map(
+        (mount): Point => ({ path: mount.destination, kind: showsDirectory(mount) ? 'directory' : 'file' }),
+      ),
+    ],
+    lookup,
+  );
+  const [obstacle] = scaffold.cover.filter(({ owner }) => owner === undefined);
+  if (common.rootfs !== undefined && obstacle !== undefined)
+    throw new OciError(
+      'BAD_IMAGE',
+      `${quote(obstacle.path)} of the bundle's rootfs is a ${lookup(obstacle.path)?.kind}, not a ${obstacle.kind}`,
+      { hint: `Replace it by a ${obstacle.kind}, or make the rootfs read-only.` },
+    );
+  return {
+    ...common,
+    scaffold,
+    copyUp: new Map(
+      [...mounts.map((mount) => mount.destination), '/run']
+        .map((path) => [path, canonicalPoint(path, lookup)] as const)
+        .filter(([, place]) => lookup(place)?.kind === 'directory'),
+    ),
+  };
+}
+
+/** What programs expect, and images leave out. */
+const ALWAYS_THERE = ['/tmp', '/var/tmp', '/etc'];
+
+/** Whether a directory or a file shows there; throws INPUT_NOT_FOUND where the host has no such thing. */
+function showsDirectory(mount: Mount): boolean {
+  if (!isBind(mount) || mount.options?.includes(VOLUME_OPTION)) return true;
+  const source = mount.source ?? '';
+  const stat = statSync(source, { throwIfNoEntry: false });
+  if (stat !== undefined) return stat.isDirectory();
+  throw new OciError(
+    'INPUT_NOT_FOUND',
+    `${quote(source)}, to be shown at ${quote(mount.destination)}, does not exist on the host`,
+    {
+      hint: `Make it first: mkdir -p ${source}.`,
+    },
+  );
+}
+
+function isBelow(path: string, directory: string): boolean {
+  const prefix = directory.endsWith('/') ? directory : `${directory}/`;
+  return path === directory || path.startsWith(prefix);
+}

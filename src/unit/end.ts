@@ -1,0 +1,36 @@
+/** Why a payload ended, in words, where its exit status does not say it: systemd's Result= (systemd.exec(5)). */
+import { ANNOTATION, DEFAULT_STOP_TIMEOUT_SECONDS } from '../oci/annotations.ts';
+import type { RuntimeSpec } from '../oci/runtime-spec.ts';
+
+export function endInWords(end: { status: number; result: string }, spec: RuntimeSpec): string | undefined {
+  switch (end.result) {
+    case 'oom-kill': {
+      const limit = spec.linux.resources.memory?.limit ?? -1;
+      return limit > 0
+        ? `killed: over its ${sizeInWords(limit)} of memory`
+        : 'killed: the host ran out of memory';
+    }
+    case 'timeout': {
+      const seconds = spec.annotations[ANNOTATION.stopTimeout] ?? String(DEFAULT_STOP_TIMEOUT_SECONDS);
+      return `killed: it did not stop within ${seconds} s`;
+    }
+    case 'core-dump':
+      return `ended by signal ${end.status - 128}, with a core dump`;
+    case 'start-limit-hit':
+      return 'not started again: it ended too often';
+    default:
+      return undefined;
+  }
+}
+
+/** `256M`, as it would be typed. */
+function sizeInWords(bytes: number): string {
+  const units = [' bytes', 'K', 'M', 'G', 'T'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && value % 1024 === 0 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${value}${units[unit]}`;
+}

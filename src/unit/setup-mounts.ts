@@ -1,0 +1,86 @@
+/**
+ * The part of the setup script that prepares mounts below the container's own directory: what systemd then binds
+ * into the payload's tree. No destination is resolved here; what begins with the image's files takes them from a
+ * canonical path, as the container's root and with its rights alone.
+ *
+ * Every prepared bind is cut off from its source first (a peer would pass an unmount on to the host) and then
+ * shared, so that the teardown reaches the copies in other services' namespaces.
+ */
+import { FOREIGN_UID_BASE } from '../oci/limits.ts';
+import type { RuntimeSpec } from '../oci/runtime-spec.ts';
+import type { UnitContext } from './context.ts';
+import type { BindMount, MountPlan, TemporaryFileSystem } from './mounts.ts';
+import { shellWord } from './shell.ts';
+
+/**
+ * The root's own /run where it is a directory: systemd would hide it below an empty one. In memory where systemd
+ * could not make its own mount points in the root: it is read-only, or host root has no id in it.
+ */
+export function runTree({ run }: MountPlan, spec: RuntimeSpec, context: UnitContext): string {
+  const fresh = temporary('run', run?.options ?? ['mode=755', 'nosuid', 'nodev']);
+  const isDirectory = '[ -d rootfs/run ] && [ ! -L rootfs/run ]';
+  const tree =
+    run !== undefined
+      ? `${fresh}${run.copyUp ? copyUp('/run', 'run', context) : ''}`
+      : context.rootfs !== undefined || spec.root.readonly
+        ? `${fresh}${copyUp('/run', 'run', context)}`
+        : `if ${isDirectory}; then mount --bind rootfs/run run; else ${fresh}; fi`;
+  return `${tree}\n[ -d run/.oci ] || mkdir run/.oci`;
+}
+
+export function preparedMounts(plan: MountPlan, context: UnitContext): string {
+  return [
+    ...plan.temporary.map((mount) => temporaryLines(mount, context)),
+    ...plan.binds.filter((bind) => bind.name !== undefined).map((bind) => bindLines(bind, context)),
+  ].join('\n');
+}
+
+function temporaryLines(mount: TemporaryFileSystem, context: UnitContext): string {
+  const copy = mount.copyUp ? copyUp(mount.destination, mount.name, context) : '';
+  return `mkdir ${mount.name}\n${temporary(mount.name, mount.options)}${copy}`;
+}
+
+function temporary(name: string, options: readonly string[]): string {
+  return `mount -t tmpfs -o ${[...options, 'uid=$B', 'gid=$B'].join(',')} tmpfs ${name}`;
+}
+
+/** With the attributes of the directory itself; nothing where the root has no such directory. */
+function copyUp(destination: string, name: string, context: UnitContext): string {
+  const path = context.copyUp.get(destination);
+  if (path === undefined) return '';
+  return `\nnsenter --user=userns -S 0 -G 0 cp -a ${shellWord(`rootfs${path}/.`)} ${name}/`;
+}
+
+function bindLines(bind: BindMount, context: UnitContext): string {
+  const { name = '' } = bind;
+  const source = shellWord(bind.source);
+  const base = bind.idBase === 'foreign' ? FOREIGN_UID_BASE : 0;
+  const options = [...bind.flags, ...(bind.idBase === undefined ? [] : [`X-mount.idmap=b:${base}:$B:$SIZE`])];
+  const mount = (from: string) =>
+    `mount --${bind.recursive ? 'rbind' : 'bind'} --make-r${bind.propagation ?? 'private'}${options.length > 0 ? ` -o "${options.join(',')}"` : ''} ${from} ${name}`;
+  const target = bind.isVolume
+    ? `mkdir ${name}`
+    : `if [ -d ${source} ]; then mkdir ${name}; else : >${name}; fi`;
+  const explained =
+    bind.idBase === undefined
+      ? ''
+      : ` ||\n  fail ${shellWord(`cannot map the ids of ${bind.source}: its file system does not allow that`)}`;
+  return `${target}
+${bind.isVolume ? newVolume(source, mount('"$fresh"'), bind, context) : ''}${mount(source)}${explained}
+mount --make-rshared ${name}`;
+}
+
+/** A volume is made aside and appears whole, with what the image has there. */
+function newVolume(source: string, mount: string, bind: BindMount, context: UnitContext): string {
+  const copy = copyUp(bind.destination, bind.name ?? '', context);
+  return `if [ ! -d ${source} ]; then
+fresh=${source}.$NAME
+rm -rf --one-file-system "$fresh"
+mkdir -p "$fresh"
+chown ${FOREIGN_UID_BASE}:${FOREIGN_UID_BASE} "$fresh"
+${mount}${copy}
+umount ${bind.name}
+mv -T "$fresh" ${source} 2>/dev/null || rm -rf --one-file-system "$fresh" # another start was faster
+fi
+`;
+}

@@ -1,0 +1,10 @@
+/** Words of POSIX shell, for the scripts of the setup unit. */
+
+/** One word, whatever is in it. */
+export function shellWord(text: string): string {
+  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+export function shellWords(words: readonly string[]): string {
+  return words.map(shellWord).join(' ');
+}

@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type Point, planScaffold, type RootEntry } from '../../../src/bundle/scaffold.ts';
+import { throwsOci } from '../expect-error.ts';
+
+/** `link → target` or a kind, by path. */
+function plan(tree: Record<string, string>, ...points: [string, Point['kind']][]) {
+  const lookup = (path: string): RootEntry | undefined => {
+    const found = tree[path];
+    if (found === undefined) return undefined;
+    const link = found.startsWith('-> ');
+    const kind = link ? 'symlink' : found;
+    return { kind, mode: 0o700, uid: 7, gid: 8, ...(link ? { target: Buffer.from(found.slice(3)) } : {}) };
+  };
+  return planScaffold(
+    points.map(([path, kind]) => ({ path, kind })),
+    lookup,
+  );
+}
+
+const OWN = ['/proc', '/sys', '/dev', '/run'];
+
+test('what is missing is made below', () => {
+  assert.deepEqual(plan({}, ['/a/b/', 'directory'], ['/etc/hosts', 'file'], ['/v', 'any']), {
+    directories: [...OWN, '/a/b', '/v'],
+    files: ['/etc/hosts'],
+    cover: [],
+  });
+  // the container's own are none of the image's business
+  assert.deepEqual(plan({}, ['/dev/x', 'file'], ['/proc/y', 'directory'], ['/', 'directory']).files, []);
+});
+
+test('links are resolved inside, also dangling ones', () => {
+  const tree = { '/etc': 'directory', '/etc/resolv.conf': '-> ../../run/x/r', '/tmp': '-> /var/t' };
+  assert.deepEqual(plan(tree, ['/etc/resolv.conf', 'file'], ['/tmp/x', 'directory']), {
+    directories: [...OWN, '/var/t/x'],
+    files: ['/run/x/r'],
+    cover: [],
+  });
+});
+
+test('what is in the way is covered, parents keep their attributes', () => {
+  const made = (path: string, kind: 'directory' | 'file' = 'directory') => ({
+    path,
+    kind,
+    mode: kind === 'file' ? 0o644 : 0o755,
+  });
+  const kept = (path: string) => ({ path, kind: 'directory', mode: 0o700, owner: { uid: 7, gid: 8 } });
+  const tree = {
+    '/proc': '-> /etc',
+    '/run': 'fifo',
+    '/etc': 'directory',
+    '/etc/hosts': 'directory',
+    '/srv': 'file',
+    '/loop': '-> loop',
+  };
+  assert.deepEqual(
+    plan(
+      tree,
+      ['/run/.oci', 'directory'],
+      ['/etc/hosts', 'file'],
+      ['/srv/a', 'directory'],
+      ['/srv/b', 'file'],
+      ['/loop', 'file'],
+    ),
+    {
+      directories: ['/sys', '/dev'],
+      files: [],
+      cover: [
+        made('/proc'),
+        made('/run'),
+        made('/run/.oci'),
+        kept('/etc'),
+        made('/etc/hosts', 'file'),
+        made('/srv'),
+        made('/srv/a'),
+        made('/srv/b', 'file'),
+        made('/loop', 'file'),
+      ],
+    },
+  );
+  // nobody mounts anything there
+  assert.deepEqual(plan({ '/tmp': 'file' }, ['/tmp', 'any']).cover, []);
+  throwsOci(() => plan(tree, ['/loop/x/y', 'file']), 'BAD_IMAGE', 'leads round');
+});
