@@ -1,8 +1,10 @@
-/** `npm run test:unit [FILE…]`: the tests that need no systemd; as root, beside Debian's umoci and tar. */
+/** `npm run test:unit [FILE…]`: the tests that need no systemd, hostile images among them; as root, beside Debian's umoci. */
 import { ensureHostPackages } from '../test/machine/host-packages.ts';
 import { command, main, step } from './step.ts';
 
-export async function testUnits(files: readonly string[] = ['test/unit/**/*.test.ts']): Promise<void> {
+const FILES = ['test/unit/**/*.test.ts', 'test/hostile/**/*.test.ts'];
+
+export async function testUnits(files: readonly string[] = FILES): Promise<void> {
   await ensureHostPackages();
   await step('Running the unit tests', () => command(['node', '--test', ...files]));
 }

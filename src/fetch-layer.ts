@@ -45,20 +45,28 @@ export interface FetchOptions {
 }
 
 export async function fetchAndApply(task: LayerTask, options: FetchOptions): Promise<AppliedLayer> {
-  const { index, stage, blob } = task;
-  const resumed = blob.size > 0;
-  let applied: AppliedLayer;
-  try {
-    applied = await attempt(task, options);
-  } catch (error) {
-    // What an earlier pull left may be damaged (a power cut) or unreadable: that is no reason to give up.
-    if (!resumed || !(isBadData(error) || isUnreadable(error)) || options.signal.aborted) throw error;
-    blob.truncate();
-    stage.restart();
-    applied = await attempt(task, options);
+  const { index, layer, stage, blob } = task;
+  let resumed = blob.size > 0;
+  let applied: AppliedLayer | undefined;
+  while (applied === undefined) {
+    try {
+      applied = await attempt(task, options);
+    } catch (error) {
+      if (options.signal.aborted) throw error;
+      // What an earlier pull left may be damaged (a power cut) or unreadable: that is no reason to give up.
+      if (!(resumed && (isBadData(error) || isUnreadable(error))) && !isElsewhere(error)) throw error;
+      resumed = false;
+      blob.truncate();
+      stage.restart();
+    }
   }
   options.onEvent({ type: 'layer-done', index });
   return applied;
+
+  /** A mirror that gives wrong bytes is passed over. */
+  function isElsewhere(error: unknown): boolean {
+    return isWrongBlob(error) && options.source.distrust?.(layer.descriptor, error) === true;
+  }
 }
 
 /** One download of (the rest of) the blob, applied while it comes. Each side's failure ends the other. */
@@ -140,6 +148,14 @@ async function abortable<T>(promise: Promise<T>, signal: AbortSignal, stop: () =
 
 export function isBadData(error: unknown): boolean {
   return error instanceof OciError && error.exitStatus === 65;
+}
+
+/** Bytes that the manifest does not mean; not the right bytes of a bad layer. */
+function isWrongBlob(error: unknown): error is OciError {
+  if (!(error instanceof OciError)) return false;
+  return (
+    error.code === 'SIZE_MISMATCH' || (error.code === 'DIGEST_MISMATCH' && !/\bdiffID\b/.test(error.message))
+  );
 }
 
 function isUnreadable(error: unknown): boolean {

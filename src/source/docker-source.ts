@@ -46,6 +46,9 @@ export function openDockerSource(
   const clients = new Map<Endpoint, RegistryClient>();
   /** The endpoint that gave the manifest is asked first for the rest. */
   let preferred = endpoints[0]!;
+  /** Of a blob, by digest: who gave the bytes of the last try, and whose bytes were wrong. */
+  const given = new Map<Digest, Set<Endpoint>>();
+  const wrong = new Map<Digest, Map<Endpoint, OciError>>();
 
   function clientOf(endpoint: Endpoint): RegistryClient {
     let client = clients.get(endpoint);
@@ -84,14 +87,19 @@ export function openDockerSource(
 
   /** The rest of a blob comes from the next endpoint where one breaks off for good. */
   async function openBlob(descriptor: Descriptor, { offset = 0, signal }: BlobRequest): Promise<BlobStream> {
-    const failed = new Map<Endpoint, OciError>();
-    const open = (from: number) =>
-      atEach(
+    const failed = new Map(wrong.get(descriptor.digest));
+    const givers = new Set<Endpoint>();
+    given.set(descriptor.digest, givers);
+    const open = async (from: number) => {
+      const opened = await atEach(
         (client) =>
           client.openBlob(descriptor, { offset: from, ...(signal === undefined ? {} : { signal }) }),
         signal,
         failed,
       );
+      givers.add(opened.endpoint);
+      return opened;
+    };
     const first = await open(offset);
 
     async function* read(): AsyncGenerator<Uint8Array> {
@@ -117,6 +125,16 @@ export function openDockerSource(
     return { offset: first.answer.offset, body: read() };
   }
 
+  /** One of several givers is wrong, nobody knows which: the first is left out, so that each try has fewer. */
+  function distrust({ digest }: Descriptor, error: OciError): boolean {
+    const [endpoint] = given.get(digest) ?? [];
+    if (endpoint === undefined) return false;
+    const failed = wrong.get(digest) ?? new Map<Endpoint, OciError>();
+    wrong.set(digest, failed);
+    fail(endpoint, error, failed);
+    return endpoints.some((other) => !failed.has(other));
+  }
+
   let top: ReturnType<RegistryClient['fetchManifest']> | undefined;
   return {
     description: `docker://${formatReference(reference)}`,
@@ -128,6 +146,7 @@ export function openDockerSource(
       return top;
     },
     openBlob: (descriptor, request = {}) => openBlob(descriptor, request),
+    distrust,
     async close() {
       for (const client of clients.values()) await client.close();
     },

@@ -9,6 +9,7 @@
 import type { BlobStream, RawManifest } from '../oci/content.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
+import type { OciError } from '../oci/errors.ts';
 
 export interface ImageSource {
   /** For messages: `docker://registry.example/app:latest`, without credentials. */
@@ -19,5 +20,10 @@ export interface ImageSource {
   fetchManifest(digest?: Digest): Promise<RawManifest>;
   /** Streams a blob from `offset`; yields at most descriptor.size + 1 bytes in all; not yet verified. */
   openBlob(descriptor: Descriptor, options?: { offset?: number; signal?: AbortSignal }): Promise<BlobStream>;
+  /**
+   * The blob that was read turned out to be wrong. True when it can be had elsewhere: openBlob() asks there from now on.
+   * Not there: there is one place alone.
+   */
+  distrust?(descriptor: Descriptor, error: OciError): boolean;
   close(): Promise<void>;
 }

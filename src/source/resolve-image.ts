@@ -5,7 +5,7 @@
  * are of types we can apply, and there is one diffID for each.
  */
 import { type Descriptor, verifyContent } from '../oci/descriptor.ts';
-import { OciError, quote } from '../oci/errors.ts';
+import { OciError, quote, toOciError } from '../oci/errors.ts';
 import { type ImageConfig, parseImageConfig } from '../oci/image-config.ts';
 import { chooseEntry } from '../oci/image-index.ts';
 import { CONFIG_MAX_BYTES } from '../oci/limits.ts';
@@ -34,11 +34,7 @@ export async function resolveImage(
 ): Promise<ResolvedImage> {
   const { descriptor, bytes, manifest } = await resolveManifest(source, platform, local);
   checkRunnable(manifest);
-  const rawConfig =
-    manifest.config.data ??
-    local(manifest.config) ??
-    (await readBlob(source, manifest.config, CONFIG_MAX_BYTES));
-  verifyContent(rawConfig, manifest.config, `image configuration ${manifest.config.digest}`);
+  const rawConfig = await fetchConfig(source, manifest.config, local);
   const imageConfig = parseImageConfig(rawConfig);
   if (imageConfig.diffIDs.length !== manifest.layers.length)
     throw new OciError(
@@ -82,6 +78,29 @@ async function resolveManifest(
     document = parseManifestOrIndex(bytes, entry.mediaType);
   }
   return { descriptor, bytes, manifest: document };
+}
+
+/** Another mirror is asked where one has wrong bytes. */
+async function fetchConfig(
+  source: ImageSource,
+  descriptor: Descriptor,
+  local: LocalBytes,
+): Promise<Uint8Array> {
+  const what = `image configuration ${descriptor.digest}`;
+  const here = descriptor.data ?? local(descriptor);
+  if (here !== undefined) {
+    verifyContent(here, descriptor, what);
+    return here;
+  }
+  for (;;) {
+    const bytes = await readBlob(source, descriptor, CONFIG_MAX_BYTES);
+    try {
+      verifyContent(bytes, descriptor, what);
+      return bytes;
+    } catch (error) {
+      if (!source.distrust?.(descriptor, toOciError(error))) throw error;
+    }
+  }
 }
 
 /** An image without an index, or an index without platforms, still has to be for this machine. */
