@@ -1,16 +1,20 @@
 /** ocictl login, logout: credentials for registries, where podman and oci-pull look for them. */
 import type { Command } from 'commander';
 import { OciError, quote } from '../oci/errors.ts';
-import { parseRegistry } from '../oci/reference.ts';
+import { formatRegistry, parseRegistry } from '../oci/reference.ts';
 import { outputFor } from './main.ts';
 import { authfileOption, type CommonOptions, tlsOptions, waitingFrom } from './options.ts';
 import { askLine, askSecret, hasTerminal, readStdin } from './prompt.ts';
 
-interface LogoutOptions extends CommonOptions {
+interface AuthOptions extends CommonOptions {
   readonly authfile?: string;
 }
 
-interface LoginOptions extends LogoutOptions {
+interface LogoutOptions extends AuthOptions {
+  readonly all?: boolean;
+}
+
+interface LoginOptions extends AuthOptions {
   readonly username?: string;
   readonly password?: string;
   readonly passwordStdin?: boolean;
@@ -21,7 +25,7 @@ interface LoginOptions extends LogoutOptions {
 export function loginCommands(program: Command): void {
   const loginCommand = program
     .command('login <registry>')
-    .description('try credentials for a registry and keep them')
+    .description('try credentials for a registry, or REGISTRY/NAMESPACE, and keep them')
     .option('-u, --username <user>', 'user name (default: ask)')
     .option('-p, --password <password>', 'password; others on this machine can see it here')
     .option('--password-stdin', 'read the password from standard input');
@@ -30,20 +34,24 @@ export function loginCommands(program: Command): void {
     login(registry, command),
   );
   authfileOption(
-    program.command('logout <registry>').description('forget the credentials for a registry'),
+    program
+      .command('logout [registry]')
+      .description('forget the credentials for a registry or REGISTRY/NAMESPACE')
+      .option('-a, --all', 'forget all credentials of the file and its helpers'),
     'forget those of this file',
-  ).action((registry: string, _options: unknown, command: Command) => logout(registry, command));
+  ).action((registry: string | undefined, _options: unknown, command: Command) => logout(registry, command));
 }
 
 async function login(registry: string, command: Command): Promise<void> {
   const options = command.optsWithGlobals<LoginOptions>();
   const output = outputFor(command);
-  const host = parseRegistry(registry);
+  const place = parseRegistry(registry);
+  const name = formatRegistry(place);
   const story = await import('../registry/login.ts');
   if (options.password !== undefined)
     output.note('--password shows the password to everybody on this machine: use --password-stdin');
   const credentials = await credentialsFrom(options);
-  const { path, helper } = await story.login(host, credentials, {
+  const { path, helper } = await story.login(place, credentials, {
     authfile: options.authfile,
     certDir: options.certDir,
     tlsVerify: options.tlsVerify,
@@ -52,10 +60,10 @@ async function login(registry: string, command: Command): Promise<void> {
     waiting: waitingFrom(options, output),
     notice: output.note,
   });
-  if (output.json) output.value({ registry: host, username: credentials.username, path, helper });
+  if (output.json) output.value({ registry: name, username: credentials.username, path, helper });
   else
     output.note(
-      `logged in to ${host}: kept ${helper === undefined ? `in ${path}` : `by docker-credential-${helper}`}`,
+      `logged in to ${name}: kept ${helper === undefined ? `in ${path}` : `by docker-credential-${helper}`}`,
     );
 }
 
@@ -79,29 +87,42 @@ async function credentialsFrom(options: LoginOptions): Promise<{ username: strin
   return { username, password: await askSecret('Password: ') };
 }
 
-async function logout(registry: string, command: Command): Promise<void> {
+async function logout(registry: string | undefined, command: Command): Promise<void> {
   const options = command.optsWithGlobals<LogoutOptions>();
   const output = outputFor(command);
-  const host = parseRegistry(registry);
-  const [{ authFilePath, eraseCredentials }, { placesOfCredentials }] = await Promise.all([
+  if ((registry === undefined) !== (options.all === true))
+    throw new OciError('USAGE', 'logout wants a registry, or --all', { hint: 'Give one of the two.' });
+  const name = registry === undefined ? undefined : formatRegistry(parseRegistry(registry));
+  const [files, { placesOfCredentials }, { loadRegistriesConf }] = await Promise.all([
     import('../registry/auth-file.ts'),
     import('../registry/load-credentials.ts'),
+    import('../registry/load-registries-conf.ts'),
   ]);
-  const place = { authfile: options.authfile, env: process.env, root: '' };
-  const erased = await eraseCredentials(host, { ...place, waiting: waitingFrom(options, output) });
-  const left = await placesOfCredentials(host, { ...place, warn: output.note });
+  const system = { env: process.env, root: '' };
+  const { credentialHelpers } = loadRegistriesConf(system);
+  const place = { authfile: options.authfile, credentialHelpers, ...system };
+  const waiting = waitingFrom(options, output);
+  if (name === undefined) {
+    const registries = await files.eraseAllCredentials({ ...place, waiting });
+    if (output.json) output.value({ registries });
+    else if (registries.length === 0) output.note('there were no credentials');
+    else output.note(`logged out of ${registries.map(quote).join(', ')}`);
+    return;
+  }
+  const erased = await files.eraseCredentials(name, { ...place, waiting });
+  const left = await placesOfCredentials(name, { ...place, warn: output.note });
   const elsewhere = left.length === 0 ? '' : `; there are some in ${left.map(quote).join(', ')}`;
-  if (erased === undefined)
+  if (erased.length === 0)
     throw new OciError(
       'INPUT_NOT_FOUND',
-      `no credentials for ${quote(host)} in ${quote(authFilePath(place))}${elsewhere}`,
+      `no credentials for ${quote(name)} in ${quote(files.authFilePath(place))}${elsewhere}`,
       {
         hint:
           left.length === 0
             ? 'Check the name of the registry.'
-            : `Run: ocictl logout --authfile ${left[0]} ${host}`,
+            : `Run: ocictl logout --authfile ${left[0]} ${name}`,
       },
     );
-  if (output.json) output.value({ registry: host, path: erased.path, helper: erased.helper, left });
-  else output.note(`logged out of ${host}${elsewhere}`);
+  if (output.json) output.value({ registry: name, erased, left });
+  else output.note(`logged out of ${name}${elsewhere}`);
 }

@@ -117,9 +117,22 @@ export function apiHost(domain: string): string {
   return domain === DOCKER_HUB ? 'registry-1.docker.io' : domain;
 }
 
-/** What the user calls a registry, as references have it. Throws USAGE. */
-export function parseRegistry(text: string): string {
-  return canonicalDomain(parseDomain(text));
+/** A registry; or, with a path, a namespace or repository in it. */
+export interface RegistryPlace {
+  /** `host[:port]`, as references have it. */
+  readonly host: string;
+  readonly path: string | undefined;
+}
+
+export function formatRegistry({ host, path }: RegistryPlace): string {
+  return path === undefined ? host : `${host}/${path}`;
+}
+
+/** What the user calls a registry or a part of one. Throws USAGE. */
+export function parseRegistry(text: string): RegistryPlace {
+  const slash = text.includes('://') ? -1 : text.indexOf('/');
+  const host = canonicalDomain(parseDomain(slash < 0 ? text : text.slice(0, slash)));
+  return { host, path: slash < 0 ? undefined : parsePath(text.slice(slash + 1)) };
 }
 
 function canonicalDomain(domain: string): string {

@@ -1,5 +1,6 @@
 /**
- * Writing credentials: into the file that podman writes, or through the helper that this file names.
+ * Writing credentials: into the file that podman writes, or through the helper that this file or
+ * registries.conf names.
  *
  * Invariant: the file is replaced as a whole, by a rename of a new file (0600, synced) beside it, under a kernel lock
  * on its directory; keys that we do not know stay. A crash leaves the old file, and at most a hidden new one.
@@ -23,7 +24,7 @@ import { lockDirectory, type Waiting } from '../host/lock.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { parseJson } from '../oci/json.ts';
 import { DOCKER_HUB } from '../oci/reference.ts';
-import { eraseFromHelper, storeInHelper } from './credential-helper.ts';
+import { eraseFromHelper, listOfHelper, storeInHelper } from './credential-helper.ts';
 import {
   AUTH_FILE_MAX_BYTES,
   type AuthFile,
@@ -33,20 +34,28 @@ import {
   parseAuthFile,
   serverOf,
 } from './credentials.ts';
+import { AUTH_FILES } from './registries-conf.ts';
 import { readSmallFile } from './small-file.ts';
 
 export interface AuthFilePlace {
   /** --authfile. */
   readonly authfile?: string | undefined;
+  /** Of registries.conf. Default: the files alone. */
+  readonly credentialHelpers?: readonly string[] | undefined;
   readonly env: NodeJS.ProcessEnv;
   /** Put before /run, for tests. */
   readonly root: string;
   readonly waiting?: Waiting;
 }
 
-/** Where the credentials are now: a file, or docker-credential-X. */
+interface UserPassword {
+  readonly username: string;
+  readonly password: string;
+}
+
+/** Where credentials are: in a file, by a helper that the file names, or by one of registries.conf (no path). */
 export interface Kept {
-  readonly path: string;
+  readonly path: string | undefined;
   readonly helper: string | undefined;
 }
 
@@ -58,42 +67,109 @@ export function authFilePath({ authfile, env, root }: AuthFilePlace): string {
   return env['XDG_RUNTIME_DIR'] ? join(runtime, 'containers/auth.json') : join(runtime, 'auth.json');
 }
 
-/** Replaces what is known for the host. */
-export function storeCredentials(
-  host: string,
-  credentials: { username: string; password: string },
+/** Replaces what is known for `key`: a host, or a namespace of it, which only files can keep. */
+export async function storeCredentials(
+  key: string,
+  credentials: UserPassword,
   place: AuthFilePlace,
 ): Promise<Kept> {
+  const helper = helpersOf(place).find((name) => name === AUTH_FILES || !isNamespace(key));
+  if (helper === undefined)
+    throw new OciError(
+      'UNSUPPORTED',
+      `credential helpers keep no credentials of a namespace, as ${quote(key)} is`,
+      {
+        hint: `Log in to ${hostOf(key)}, or add ${AUTH_FILES} to credential-helpers in registries.conf.`,
+      },
+    );
+  if (helper === AUTH_FILES) return storeInFile(key, credentials, place);
+  // Where it fails, no other place may get the password: that one may be less safe.
+  await storeInHelper(helper, serverOf(key), credentials, place.env);
+  return { path: undefined, helper };
+}
+
+function storeInFile(key: string, credentials: UserPassword, place: AuthFilePlace): Promise<Kept> {
   return edit(place, async (auths, file) => {
-    const helper = helperFor(file, host);
-    const key = host === DOCKER_HUB && Object.hasOwn(auths, DOCKER_HUB_KEY) ? DOCKER_HUB_KEY : host;
-    forget(auths, host);
-    if (helper === undefined)
-      auths[key] = {
-        auth: Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64'),
-      };
-    else await storeInHelper(helper, serverOf(host), credentials, place.env);
+    const entry = {
+      auth: Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64'),
+    };
+    const hostHelper = findHelper(file, hostOf(key));
+    if (isNamespace(key)) {
+      if (hostHelper !== undefined)
+        throw new OciError(
+          'UNSUPPORTED',
+          `docker-credential-${hostHelper} keeps the credentials of ${quote(hostOf(key))}, and knows no namespaces`,
+          { hint: `Log in to ${hostOf(key)}, or take it out of credHelpers in ${file.path}.` },
+        );
+      auths[key] = entry;
+      return { path: file.path, helper: undefined };
+    }
+    const helper = hostHelper ?? file.credsStore;
+    const hubKey = key === DOCKER_HUB && Object.hasOwn(auths, DOCKER_HUB_KEY) ? DOCKER_HUB_KEY : key;
+    forget(auths, key);
+    if (helper === undefined) auths[hubKey] = entry;
+    else await storeInHelper(helper, serverOf(key), credentials, place.env);
     return { path: file.path, helper };
   });
 }
 
-/** undefined where neither the file nor its helper knew the host. */
-export function eraseCredentials(host: string, place: AuthFilePlace): Promise<Kept | undefined> {
+/** From everywhere where storeCredentials() could have put them. Empty where nobody knew the key. */
+export async function eraseCredentials(key: string, place: AuthFilePlace): Promise<Kept[]> {
+  const erased: Kept[] = [];
+  for (const helper of helpersOf(place)) {
+    if (helper === AUTH_FILES) erased.push(...(await eraseInFile(key, place)));
+    else if (!isNamespace(key) && (await eraseFromHelper(helper, serverOf(key), place.env)))
+      erased.push({ path: undefined, helper });
+  }
+  return erased;
+}
+
+function eraseInFile(key: string, place: AuthFilePlace): Promise<Kept[]> {
   return edit(place, async (auths, file) => {
-    const helper = helperFor(file, host);
-    const erased = helper !== undefined && (await eraseFromHelper(helper, serverOf(host), place.env));
-    const forgotten = forget(auths, host);
-    return erased || forgotten ? { path: file.path, helper: erased ? helper : undefined } : undefined;
+    const helper = isNamespace(key) ? undefined : (findHelper(file, key) ?? file.credsStore);
+    const erased = helper !== undefined && (await eraseFromHelper(helper, serverOf(key), place.env));
+    const forgotten = forget(auths, key);
+    return erased || forgotten ? [{ path: file.path, helper: erased ? helper : undefined }] : [];
   });
 }
 
-function helperFor(file: AuthFile, host: string): string | undefined {
-  return findHelper(file, host) ?? file.credsStore;
+/** All that `eraseCredentials()` could erase; the keys of what is gone, in the words of its place. */
+export async function eraseAllCredentials(place: AuthFilePlace): Promise<string[]> {
+  const erased: string[] = [];
+  const erase = async (helper: string, servers: readonly string[]) => {
+    for (const server of servers) if (await eraseFromHelper(helper, server, place.env)) erased.push(server);
+  };
+  for (const helper of helpersOf(place)) {
+    if (helper !== AUTH_FILES) await erase(helper, await listOfHelper(helper, place.env));
+    else
+      await edit(place, async (auths, file) => {
+        for (const [host, hostHelper] of file.credHelpers) await erase(hostHelper, [serverOf(host)]);
+        if (file.credsStore !== undefined)
+          await erase(file.credsStore, await listOfHelper(file.credsStore, place.env));
+        for (const key of Object.keys(auths)) {
+          delete auths[key];
+          erased.push(key);
+        }
+      });
+  }
+  return [...new Set(erased)].sort();
 }
 
-function forget(auths: Record<string, unknown>, host: string): boolean {
-  const keys = Object.keys(auths).filter((key) => hostOfKey(key) === host);
-  for (const key of keys) delete auths[key];
+function helpersOf({ credentialHelpers }: AuthFilePlace): readonly string[] {
+  return credentialHelpers ?? [AUTH_FILES];
+}
+
+function isNamespace(key: string): boolean {
+  return key.includes('/');
+}
+
+function hostOf(key: string): string {
+  return key.split('/', 1)[0]!;
+}
+
+function forget(auths: Record<string, unknown>, key: string): boolean {
+  const keys = Object.keys(auths).filter((known) => known === key || hostOfKey(known) === key);
+  for (const known of keys) delete auths[known];
   return keys.length > 0;
 }
 

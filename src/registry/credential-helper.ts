@@ -1,5 +1,5 @@
 /**
- * The docker-credential-* programs: `docker-credential-X get`, `store` and `erase`; the server or JSON on stdin, JSON
+ * The docker-credential-* programs: `docker-credential-X get`, `store`, `erase` and `list`; the server or JSON on stdin, JSON
  * on stdout.
  *
  * Invariant: the program's name is one word without a slash; time and output are bounded; what it prints never
@@ -61,10 +61,19 @@ export async function eraseFromHelper(
   return true;
 }
 
+/** The servers that the helper has credentials of. */
+export async function listOfHelper(suffix: string, env: NodeJS.ProcessEnv): Promise<string[]> {
+  const program = programName(suffix);
+  const { status, output } = await runHelper(program, 'list', '', env);
+  if (status !== 0) throw failed(program, 'list', status);
+  const answer = parseJson(output, HELPER_OUTPUT_MAX_BYTES, `answer of ${program}`, 'CONFIG');
+  return Object.keys((answer ?? {}) as object);
+}
+
 function programName(suffix: string): string {
   if (/^[A-Za-z0-9_][A-Za-z0-9._-]{0,100}$/.test(suffix)) return `docker-credential-${suffix}`;
   throw new OciError('CONFIG', `${quote(suffix)} is not the name of a credential helper`, {
-    hint: 'Correct credHelpers and credsStore in the authentication file.',
+    hint: 'Correct credHelpers and credsStore in the authentication file, or credential-helpers in registries.conf.',
   });
 }
 
@@ -81,7 +90,7 @@ function failed(program: string, action: string, status: number): OciError {
 
 function runHelper(
   program: string,
-  action: 'get' | 'store' | 'erase',
+  action: 'get' | 'store' | 'erase' | 'list',
   input: string,
   env: NodeJS.ProcessEnv,
 ): Promise<{ status: number; output: Buffer }> {

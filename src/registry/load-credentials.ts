@@ -4,6 +4,7 @@
  *
  * Invariant: a file that the user named must exist and is the only one asked; of the usual files the first that
  * knows the registry wins. Within a file: a helper for the host, then the entry, then the file's credsStore.
+ * credential-helpers of registries.conf says which helpers come before and behind the files, if the files come at all.
  */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -18,11 +19,14 @@ import {
   parseAuthFile,
   serverOf,
 } from './credentials.ts';
+import { AUTH_FILES } from './registries-conf.ts';
 import { readSmallFile } from './small-file.ts';
 
 export interface CredentialOptions {
   /** --authfile. */
   readonly authfile?: string | undefined;
+  /** Of registries.conf. Default: the files alone. */
+  readonly credentialHelpers?: readonly string[] | undefined;
   readonly env: NodeJS.ProcessEnv;
   /** Put before /run, for tests. */
   readonly root: string;
@@ -39,6 +43,21 @@ export async function findCredentials(
   repository: string,
   options: CredentialOptions,
 ): Promise<Credentials | undefined> {
+  for (const helper of options.credentialHelpers ?? [AUTH_FILES]) {
+    const found =
+      helper === AUTH_FILES
+        ? await findInFiles(host, repository, options)
+        : await ask(helper, host, 'registries.conf', options);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+async function findInFiles(
+  host: string,
+  repository: string,
+  options: CredentialOptions,
+): Promise<Credentials | undefined> {
   for (const file of authFiles(options)) {
     const found = await findIn(file, host, repository, options);
     if (found !== undefined) return found;
@@ -46,11 +65,15 @@ export async function findCredentials(
   return undefined;
 }
 
-/** The files that have, or whose helpers have, credentials for a registry as a whole. */
-export async function placesOfCredentials(host: string, options: CredentialOptions): Promise<string[]> {
+/** The files that have, or whose helpers have, credentials for a registry as a whole, or for a namespace alone. */
+export async function placesOfCredentials(key: string, options: CredentialOptions): Promise<string[]> {
   const places: string[] = [];
-  for (const file of authFiles(options))
-    if ((await findIn(file, host, '', options)) !== undefined) places.push(file.path);
+  for (const file of authFiles(options)) {
+    const has = key.includes('/')
+      ? file.auths.has(key)
+      : (await findIn(file, key, '', options)) !== undefined;
+    if (has) places.push(file.path);
+  }
   return places;
 }
 
@@ -62,16 +85,16 @@ async function findIn(
 ): Promise<Credentials | undefined> {
   const helper = findHelper(file, host);
   return (
-    (await ask(helper, host, file, options)) ??
+    (await ask(helper, host, quote(file.path), options)) ??
     findAuth(file, host, repository) ??
-    (helper === undefined ? await ask(file.credsStore, host, file, options) : undefined)
+    (helper === undefined ? await ask(file.credsStore, host, quote(file.path), options) : undefined)
   );
 }
 
 async function ask(
   helper: string | undefined,
   host: string,
-  file: AuthFile,
+  namedBy: string,
   { env, warn }: CredentialOptions,
 ): Promise<Credentials | undefined> {
   if (helper === undefined) return undefined;
@@ -79,7 +102,7 @@ async function ask(
     return await askHelper(helper, serverOf(host), env);
   } catch (error) {
     if (!(error instanceof OciError)) throw error;
-    warn(`${error.message} (a credential helper of ${quote(file.path)})`);
+    warn(`${error.message} (a credential helper of ${namedBy})`);
     return undefined;
   }
 }

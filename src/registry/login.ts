@@ -2,6 +2,7 @@
  * Logging in to a registry: credentials are tried before they are kept, so that what is kept has worked once.
  */
 import { OciError, quote } from '../oci/errors.ts';
+import { formatRegistry, type RegistryPlace } from '../oci/reference.ts';
 import { type AuthFilePlace, type Kept, storeCredentials } from './auth-file.ts';
 import { tlsOptionsFor } from './certificates.ts';
 import { openRegistryClient } from './client.ts';
@@ -19,12 +20,13 @@ export interface LoginOptions extends AuthFilePlace {
   notice(message: string): void;
 }
 
-/** `host` has passed parseRegistry(). Throws DENIED where the registry refuses the credentials. */
+/** The credentials are for `host`, or for a namespace of it alone. Throws DENIED where the registry refuses the credentials. */
 export async function login(
-  host: string,
+  place: RegistryPlace,
   credentials: { readonly username: string; readonly password: string },
   options: LoginOptions,
 ): Promise<Kept> {
+  const { host } = place;
   const { username, password } = credentials;
   if (username === '' || /[:\x00-\x1f\x7f]/.test(username))
     throw new OciError('USAGE', `${quote(username)} cannot be a user name`, {
@@ -32,7 +34,8 @@ export async function login(
     });
   if (password === '')
     throw new OciError('USAGE', 'the password is empty', { hint: 'Give one, or a token instead of it.' });
-  const insecure = options.tlsVerify === false || isInsecureHost(host, loadRegistriesConf(options));
+  const conf = loadRegistriesConf(options);
+  const insecure = options.tlsVerify === false || isInsecureHost(host, conf);
   const client = openRegistryClient({
     host,
     schemes: insecure ? ['https', 'http'] : ['https'],
@@ -56,5 +59,8 @@ export async function login(
   } finally {
     await client.close();
   }
-  return storeCredentials(host, credentials, options);
+  return storeCredentials(formatRegistry(place), credentials, {
+    ...options,
+    credentialHelpers: conf.credentialHelpers,
+  });
 }

@@ -28,6 +28,7 @@ export interface RegistryRule {
 export interface RegistriesFile {
   readonly path: string;
   readonly searchRegistries: readonly string[] | undefined;
+  readonly credentialHelpers: readonly string[] | undefined;
   readonly registries: readonly RegistryRule[];
   readonly aliases: ReadonlyMap<string, string>;
 }
@@ -35,12 +36,17 @@ export interface RegistriesFile {
 export interface RegistriesConf {
   /** unqualified-search-registries. */
   readonly searchRegistries: readonly string[];
+  /** Where credentials are, in order: suffixes of docker-credential-*, and AUTH_FILES for the files. */
+  readonly credentialHelpers: readonly string[];
   readonly registries: readonly RegistryRule[];
   /** Short name → full name, with the file it is from. */
   readonly aliases: ReadonlyMap<string, { readonly target: string; readonly path: string }>;
   /** The rule in systemd's file of that name (`registry.docker.io.oci-registry`), if there is one. */
   ociRegistryRule(fileName: string): OciRegistryRule | undefined;
 }
+
+/** Stands for the files of containers-auth.json(5) in credential-helpers. */
+export const AUTH_FILES = 'containers-auth.json';
 
 export function parseRegistriesConf(text: string, path: string): RegistriesFile {
   const fail = (what: string, hint?: string) =>
@@ -104,14 +110,13 @@ export function parseRegistriesConf(text: string, path: string): RegistriesFile 
     return { location, insecure: flag(mirror['insecure'], 'mirror insecure'), pullFromMirror: pull };
   }
 
-  const search = document['unqualified-search-registries'];
+  const strings = (key: string, what: string): string[] | undefined =>
+    document[key] === undefined ? undefined : list(document[key], key).map((item) => string(item, what));
   const aliases = table(document['aliases'] ?? {}, 'aliases');
   return {
     path,
-    searchRegistries:
-      search === undefined
-        ? undefined
-        : list(search, 'unqualified-search-registries').map((host) => string(host, 'a search registry')),
+    searchRegistries: strings('unqualified-search-registries', 'a search registry'),
+    credentialHelpers: strings('credential-helpers', 'a credential helper'),
     registries: list(document['registry'], 'registry').map(readRule),
     aliases: new Map(
       Object.entries(aliases).map(([name, target]) => [name, string(target, `alias ${quote(name)}`)]),
@@ -119,23 +124,31 @@ export function parseRegistriesConf(text: string, path: string): RegistriesFile 
   };
 }
 
-/** Later files win: their search list replaces, a registry of the same prefix replaces, an empty alias removes. */
+/** Later files win: their lists replace, a registry of the same prefix replaces, an empty alias removes. */
 export function mergeRegistriesConf(
   files: readonly RegistriesFile[],
   ociRegistryRule: RegistriesConf['ociRegistryRule'] = () => undefined,
 ): RegistriesConf {
   let searchRegistries: readonly string[] = [];
+  let credentialHelpers: readonly string[] = [AUTH_FILES];
   const registries = new Map<string, RegistryRule>();
   const aliases = new Map<string, { target: string; path: string }>();
   for (const file of files) {
     searchRegistries = file.searchRegistries ?? searchRegistries;
+    if (file.credentialHelpers?.length) credentialHelpers = file.credentialHelpers;
     for (const rule of file.registries) registries.set(rule.prefix, rule);
     for (const [name, target] of file.aliases) {
       if (target === '') aliases.delete(name);
       else aliases.set(name, { target, path: file.path });
     }
   }
-  return { searchRegistries, registries: [...registries.values()], aliases, ociRegistryRule };
+  return {
+    searchRegistries,
+    credentialHelpers,
+    registries: [...registries.values()],
+    aliases,
+    ociRegistryRule,
+  };
 }
 
 /** One place to ask for a repository. */

@@ -53,7 +53,7 @@ export function openDockerSource(
   function clientOf(endpoint: Endpoint): RegistryClient {
     let client = clients.get(endpoint);
     if (client === undefined) {
-      client = openEndpoint(endpoint, options);
+      client = openEndpoint(endpoint, options, conf.credentialHelpers);
       clients.set(endpoint, client);
     }
     return client;
@@ -164,7 +164,11 @@ function combine(errors: readonly OciError[]): OciError {
   });
 }
 
-function openEndpoint(endpoint: Endpoint, options: DockerSourceOptions): RegistryClient {
+function openEndpoint(
+  endpoint: Endpoint,
+  options: DockerSourceOptions,
+  credentialHelpers: readonly string[],
+): RegistryClient {
   const { env, root } = options;
   const { host, repository, isMirror } = endpoint;
   const insecure = endpoint.insecure || (!isMirror && options.tlsVerify === false);
@@ -179,6 +183,7 @@ function openEndpoint(endpoint: Endpoint, options: DockerSourceOptions): Registr
       credentials ??
       (await findCredentials(host, repository, {
         authfile: options.authfile,
+        credentialHelpers,
         env,
         root,
         warn: options.notice,

@@ -50,6 +50,23 @@ test('registries.conf and its drop-ins', () => {
   assert.deepEqual(loadRegistriesConf({ env, root: newRoot({}) }).searchRegistries, []);
 });
 
+test('credential-helpers: the last list that names some; the files where nobody does', () => {
+  const load = (...texts: string[]) => {
+    const root = newRoot(
+      Object.fromEntries(texts.map((text, i) => [`etc/containers/registries.conf.d/${i}.conf`, text])),
+    );
+    return loadRegistriesConf({ env: { HOME: root }, root }).credentialHelpers;
+  };
+  const set = (list: string) => `credential-helpers = ${list}`;
+  assert.deepEqual(load(), ['containers-auth.json']);
+  assert.deepEqual(load(set('["pass", "containers-auth.json"]'), set('[]')), [
+    'pass',
+    'containers-auth.json',
+  ]);
+  assert.deepEqual(load(set('["pass"]'), set('["secretservice"]')), ['secretservice']);
+  for (const wrong of ['"pass"', '[1]']) assert.throws(() => load(set(wrong)), { code: 'CONFIG' });
+});
+
 test('.oci-registry files: /etc before /run before /usr, and masking', () => {
   const file = (host: string) => JSON.stringify({ overrideRegistry: host });
   const root = newRoot({

@@ -19,7 +19,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
-import { authFilePath, eraseCredentials, storeCredentials } from '../../../src/registry/auth-file.ts';
+import {
+  authFilePath,
+  eraseAllCredentials,
+  eraseCredentials,
+  storeCredentials,
+} from '../../../src/registry/auth-file.ts';
 import { findCredentials } from '../../../src/registry/load-credentials.ts';
 import {
   isInsecureHost,
@@ -96,7 +101,10 @@ test('login, read back, logout', async (t) => {
     password: 'se:cret',
   });
   const out = await ocictl(['--json', 'logout', host], env);
-  assert.deepEqual([out.status, JSON.parse(out.stdout)], [0, { registry: host, path, left: [] }]);
+  assert.deepEqual(
+    [out.status, JSON.parse(out.stdout)],
+    [0, { registry: host, erased: [{ path }], left: [] }],
+  );
   assert.deepEqual(JSON.parse(readFileSync(path, 'utf8')), { auths: {} });
   const again = await ocictl(['logout', host], env);
   assert.deepEqual(
@@ -279,6 +287,47 @@ test('on a terminal it asks, and the password is not shown', async (t) => {
   );
 });
 
+test('logout wants a registry or --all', async () => {
+  for (const args of [['logout'], ['logout', '--all', 'r.io']])
+    assert.deepEqual(
+      [await ocictl(args, { HOME: top, XDG_RUNTIME_DIR: top })].map(({ status, stderr }) => [
+        status,
+        stderr.split('\n')[0],
+      ]),
+      [[64, 'ocictl: logout wants a registry, or --all']],
+    );
+});
+
+test('credentials of a namespace are for what lies below it', async (t) => {
+  const { host } = await serve(t, basic);
+  const dir = scratch();
+  const env = { HOME: dir, XDG_RUNTIME_DIR: join(dir, 'run') };
+  const path = join(dir, 'run/containers/auth.json');
+  const login = (name: string) =>
+    ocictl(['login', '--tls-verify=false', '-u', 'user', '--password-stdin', name], env, 'se:cret');
+  const find = (repository: string) =>
+    findCredentials(host, repository, { env, root: dir, warn: assert.fail });
+  const first = await login(`${host}/ns/app`);
+  assert.deepEqual(
+    [first.status, first.stderr],
+    [0, `ocictl: logged in to ${host}/ns/app: kept in ${path}\n`],
+  );
+  assert.equal((await find('ns/app'))?.kind, 'basic');
+  assert.equal((await find('ns/app/deep'))?.kind, 'basic');
+  assert.equal(await find('ns/apple'), undefined);
+  assert.equal(await find('ns'), undefined);
+  assert.equal((await login(host)).status, 0);
+  assert.deepEqual(Object.keys(JSON.parse(readFileSync(path, 'utf8')).auths), [`${host}/ns/app`, host]);
+  assert.equal((await ocictl(['logout', host], env)).status, 0);
+  assert.deepEqual(Object.keys(JSON.parse(readFileSync(path, 'utf8')).auths), [`${host}/ns/app`]);
+  assert.equal((await ocictl(['logout', `${host}/ns`], env)).status, 66);
+  assert.equal((await login('docker.io/Bad')).status, 64);
+  const all = await ocictl(['--json', 'logout', '--all'], env);
+  assert.deepEqual([all.status, JSON.parse(all.stdout)], [0, { registries: [`${host}/ns/app`] }]);
+  assert.deepEqual(JSON.parse(readFileSync(path, 'utf8')), { auths: {} });
+  assert.equal((await ocictl(['logout', '-a'], env)).stderr, 'ocictl: there were no credentials\n');
+});
+
 const place = (authfile: string, env: NodeJS.ProcessEnv = {}) => ({ authfile, env, root: '' });
 const user = { username: 'u', password: 'p' };
 
@@ -312,9 +361,9 @@ test('what we do not know stays; the host’s other spellings go', async () => {
   });
   assert.equal(statSync(path).mode & 0o7777, 0o600);
   const { ino } = statSync(path);
-  assert.equal(await eraseCredentials('gone.io', place(path)), undefined);
+  assert.deepEqual(await eraseCredentials('gone.io', place(path)), []);
   assert.equal(statSync(path).ino, ino, 'nothing to change, nothing written');
-  assert.deepEqual(await eraseCredentials('r.io', place(path)), { path, helper: undefined });
+  assert.deepEqual(await eraseCredentials('r.io', place(path)), [{ path, helper: undefined }]);
   assert.deepEqual(Object.keys(JSON.parse(readFileSync(path, 'utf8')).auths), [
     'other.io',
     'r.io/ns',
@@ -410,17 +459,98 @@ test('helpers keep the secret, the file does not', async () => {
     ...document,
     auths: { 'plain.io': document.auths['plain.io'] },
   });
-  assert.deepEqual(await eraseCredentials('ok.io', at), { path, helper: 'ok' });
-  assert.equal(await eraseCredentials('empty.io', at), undefined);
+  assert.deepEqual(await eraseCredentials('ok.io', at), [{ path, helper: 'ok' }]);
+  assert.deepEqual(await eraseCredentials('empty.io', at), []);
   assert.deepEqual(readFileSync(log, 'utf8').trim().split('\n'), [
     'store {"ServerURL":"ok.io","Username":"u","Secret":"p"}',
     'store {"ServerURL":"https://index.docker.io/v1/","Username":"u","Secret":"p"}',
     'get ok.io',
     'erase ok.io',
   ]);
+  await assert.rejects(storeCredentials('ok.io/ns', user, at), {
+    code: 'UNSUPPORTED',
+    message: "docker-credential-ok keeps the credentials of 'ok.io', and knows no namespaces",
+  });
   await assert.rejects(storeCredentials('broken.io', user, at), {
     code: 'UNAVAILABLE',
     message: 'docker-credential-broken failed with status 3',
     hint: 'Run it by hand to see why: docker-credential-broken store',
   });
+});
+
+test('credential-helpers of registries.conf: the first keeps, all forget', async () => {
+  const dir = scratch();
+  const kept = join(dir, 'kept');
+  mkdirSync(kept);
+  writeFileSync(
+    join(dir, 'docker-credential-dir'),
+    `#!/bin/sh
+cd ${kept}; read -r input
+case $1 in
+store) h=\${input#*'"ServerURL":"'}; printf '%s' "$input" >"\${h%%'"'*}" ;;
+get) [ -f "$input" ] && cat "$input" || { echo 'credentials not found'; exit 1; } ;;
+erase) rm "$input" ;;
+list) printf '{'; s=; for f in *; do [ -f "$f" ] && printf '%s"%s":"u"' "$s" "$f" && s=,; done; printf '}' ;;
+esac
+`,
+    { mode: 0o755 },
+  );
+  const path = join(dir, 'auth.json');
+  const env = { PATH: `${dir}:${process.env['PATH']}` };
+  const at = (...credentialHelpers: string[]) => ({ ...place(path, env), credentialHelpers });
+  const find = (host: string, ...credentialHelpers: string[]) =>
+    findCredentials(host, 'ns/x', { ...at(...credentialHelpers), warn: assert.fail });
+  const known = { kind: 'basic', username: 'u', password: 'p' };
+
+  assert.deepEqual(await storeCredentials('r.io', user, at('dir', 'containers-auth.json')), {
+    path: undefined,
+    helper: 'dir',
+  });
+  assert.deepEqual(await find('r.io', 'dir'), known);
+  assert.equal(existsSync(path), false);
+  // A namespace goes to the first place that knows such.
+  assert.deepEqual(await storeCredentials('r.io/ns', user, at('dir', 'containers-auth.json')), {
+    path,
+    helper: undefined,
+  });
+  await assert.rejects(storeCredentials('r.io/ns', user, at('dir')), { code: 'UNSUPPORTED' });
+  // A helper that fails is no reason to write the password elsewhere.
+  await assert.rejects(storeCredentials('s.io', user, at('gone', 'containers-auth.json')), {
+    code: 'UNAVAILABLE',
+  });
+  await storeCredentials('r.io', { username: 'file', password: 'p' }, place(path, env));
+  await storeCredentials('t.io', user, at('dir'));
+  assert.deepEqual(await find('r.io', 'dir', 'containers-auth.json'), known);
+  assert.deepEqual(await find('r.io', 'containers-auth.json', 'dir'), known); // of r.io/ns
+  assert.equal(await find('x.io', 'dir', 'containers-auth.json'), undefined);
+  assert.deepEqual(await eraseCredentials('r.io', at('dir', 'containers-auth.json')), [
+    { path: undefined, helper: 'dir' },
+    { path, helper: undefined },
+  ]);
+  assert.deepEqual(await eraseAllCredentials(at('dir', 'containers-auth.json')), ['r.io/ns', 't.io']);
+  assert.deepEqual(readdirSync(kept), []);
+  assert.deepEqual(JSON.parse(readFileSync(path, 'utf8')), { auths: {} });
+});
+
+test('logout --all asks the helpers of the file, too', async () => {
+  const dir = scratch();
+  const log = join(dir, 'log');
+  writeFileSync(
+    join(dir, 'docker-credential-log'),
+    `#!/bin/sh
+input=$(cat); echo "$1 $input" >>${log}
+case $1 in list) echo '{"https://index.docker.io/v1/":"u"}' ;; get) echo '{"Username":"u","Secret":"p"}' ;; esac
+`,
+    { mode: 0o755 },
+  );
+  const path = join(dir, 'config.json');
+  const document = { auths: { 'a.io': {} }, credHelpers: { 'h.io': 'log' }, credsStore: 'log' };
+  writeFileSync(path, JSON.stringify(document));
+  const at = place(path, { PATH: `${dir}:${process.env['PATH']}` });
+  assert.deepEqual(await eraseAllCredentials(at), ['a.io', 'h.io', 'https://index.docker.io/v1/']);
+  assert.deepEqual(readFileSync(log, 'utf8').match(/^erase .*/gm), [
+    'erase h.io',
+    'erase https://index.docker.io/v1/',
+  ]);
+  assert.deepEqual(JSON.parse(readFileSync(path, 'utf8')), { ...document, auths: {} });
 });
