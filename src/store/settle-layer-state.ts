@@ -11,6 +11,7 @@ export interface Task {
   readonly children: Map<string, Task>;
   readonly whiteouts: Set<string>;
   implied: boolean;
+  undescribed: boolean;
 }
 
 /** What the steps of settleLayer() share. */
@@ -23,6 +24,8 @@ export interface Settling {
   readonly top: number;
   readonly rootTask: Task;
   readonly implied: ReadonlySet<string>;
+  /** Directories that have their attributes from no entry (yet), by their path now. */
+  readonly undescribed: Set<string>;
 }
 
 export function sourceBelow({ lower }: Settling, node: StackNode, path: Names): Source {
@@ -45,6 +48,7 @@ export function ensureDirectory(settling: Settling, way: StackWay, path: Names):
     if (found === undefined || isWhiteout(found)) {
       if (found !== undefined) below = undefined;
       upper.makeDirectory(names, below === undefined ? undefined : sourceBelow(settling, below, names));
+      settling.undescribed.add(names.join('/'));
     } else if (upper.isOpaque(names)) below = undefined;
   }
   return to;

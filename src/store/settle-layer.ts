@@ -28,7 +28,7 @@ export function settleLayer(
   unsettled: Unsettled,
   idBase: number,
 ): void {
-  const { implied, whiteouts, links, rootOpaque } = unsettled;
+  const { implied, undescribed, whiteouts, links, rootOpaque } = unsettled;
   if (implied.length + whiteouts.length + links.length === 0 && !rootOpaque) return;
   using resources = new DisposableStack();
   const lower = resources.adopt(openStack(lowerTrees), (stack) => stack.close());
@@ -41,6 +41,7 @@ export function settleLayer(
     top: lowerTrees.length,
     rootTask: taskTree(unsettled),
     implied: new Set(implied),
+    undescribed: new Set(undescribed),
   };
 
   if (rootOpaque) hideRoot(settling);
@@ -52,12 +53,13 @@ export function settleLayer(
 }
 
 function newTask(): Task {
-  return { children: new Map(), whiteouts: new Set(), implied: false };
+  return { children: new Map(), whiteouts: new Set(), implied: false, undescribed: false };
 }
 
-function taskTree({ implied, whiteouts }: Unsettled): Task {
+function taskTree({ implied, undescribed, whiteouts }: Unsettled): Task {
   const root = newTask();
   for (const path of implied) taskAt(root, split(path)).implied = true;
+  for (const path of undescribed) taskAt(root, split(path)).undescribed = true;
   for (const path of whiteouts) {
     const names = split(path);
     taskAt(root, names.slice(0, -1)).whiteouts.add(names.at(-1)!);
@@ -180,7 +182,7 @@ interface Moving {
 
 /** Moves what is in one directory of the layer into another one. Where both have a name, the one there stays. */
 function mergeDirectory(settling: Settling, from: Moving, to: { path: Names; task: Task }): void {
-  const { upper, implied } = settling;
+  const { upper, undescribed } = settling;
   if (upper.isOpaque(from.path)) makeOpaque(settling, to.path);
   for (const name of upper.list(from.path)) {
     const source = [...from.path, name];
@@ -195,7 +197,10 @@ function mergeDirectory(settling: Settling, from: Moving, to: { path: Names; tas
       upper.removeAll(target);
       upper.move(source, target);
       if (from.task.whiteouts.has(name)) to.task.whiteouts.add(name);
-      if (child !== undefined) to.task.children.set(name, child);
+      undescribed.delete(target.join('/'));
+      if (child === undefined) return;
+      to.task.children.set(name, child);
+      noteUndescribed(settling, child, target);
     };
     if (there === undefined) take();
     else if (isWhiteout(there)) {
@@ -207,13 +212,21 @@ function mergeDirectory(settling: Settling, from: Moving, to: { path: Names; tas
       else if (isWhiteout(moving)) makeOpaque(settling, target);
     } else if (isDirectory(there) && isDirectory(moving)) {
       const task = taskAt(to.task, [name]);
-      if (implied.has(target.join('/')) && !implied.has(origin.join('/'))) {
+      const described = child?.undescribed !== true;
+      if (described && undescribed.delete(target.join('/'))) {
         upper.copyAttributes(upper.source(source), target);
         task.implied = false;
+        task.undescribed = false;
       }
       mergeDirectory(settling, { path: source, origin, task: child ?? newTask() }, { path: target, task });
     }
   }
+}
+
+/** A directory is at `path` now. */
+function noteUndescribed(settling: Settling, task: Task, path: Names): void {
+  if (task.undescribed) settling.undescribed.add(path.join('/'));
+  for (const [name, child] of task.children) noteUndescribed(settling, child, [...path, name]);
 }
 
 function isDirectory(stat: { mode: number }): boolean {

@@ -59,6 +59,8 @@ import { checkXattr, DEFAULT_ACL_XATTR, OPAQUE_XATTR, storeXattrs } from './tree
 export interface Unsettled {
   /** Directories that no entry describes, parents before children; '' is the root. */
   readonly implied: readonly string[];
+  /** All directories that no entry describes, those too that hide what is below. In no order. */
+  readonly undescribed: readonly string[];
   /** All whiteouts, in no order. */
   readonly whiteouts: readonly string[];
   /** Hard links whose target was not in the layer when they came: it is below, or came later. */
@@ -333,6 +335,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
         },
       );
     const implied: string[] = [];
+    const undescribed: string[] = [];
     const whiteouts: string[] = [];
     const ahead: { directory: Directory; path: string; hidden: boolean }[] = [
       { directory: root, path: '', hidden: bottom },
@@ -352,6 +355,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
         else ahead.push({ directory: child, path: below + child.name, hidden: alone });
       }
       if (directory.implied && !hidden) implied.push(path);
+      if (directory.mtime === undefined && !bottom) undescribed.push(path);
       if (directory.opaque && !hidden && directory !== root)
         check(fsetxattr(fd, OPAQUE_XATTR, OPAQUE_YES), 'setxattr', showBytes(path));
       const { defaultAcl } = directory;
@@ -362,7 +366,7 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
         );
       check(futimens(fd, directory.mtime ?? EPOCH), 'utimens', showBytes(path));
     }
-    return { implied, whiteouts, links: unlinked, rootOpaque: root.opaque };
+    return { implied, undescribed, whiteouts, links: unlinked, rootOpaque: root.opaque };
   }
 
   return {

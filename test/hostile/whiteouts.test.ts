@@ -21,11 +21,24 @@ const below = [
 const all = ['d/ 700 1:0 @7', 'd/a "1"', 'd/s/', 'd/s/b "2"', 'f "3"'];
 const without = (...gone: string[]) => all.filter((line) => !gone.some((path) => line.startsWith(path)));
 
-/** The same entries in every order give the same tree. */
-function orders(name: string, entries: readonly BuiltEntry[], expected: readonly string[]): Case[] {
-  return permutations(entries).map(
-    (order, i) => [`${name}: order ${i + 1}`, layered(below, order), expected] as const,
-  );
+/** The same entries in every order give the same tree: one image, a directory (0/, 1/, …) for each order. */
+function orders(
+  name: string,
+  lower: readonly BuiltEntry[],
+  entries: readonly BuiltEntry[],
+  expected: readonly string[],
+): Case {
+  const all = permutations(entries);
+  const inside = (i: number, list: readonly BuiltEntry[]) =>
+    list.map((entry) => ({ ...entry, name: `${i}/${entry.name}` }));
+  return [
+    `${name}, in all orders`,
+    layered(
+      all.flatMap((_, i) => inside(i, lower)),
+      all.flatMap((order, i) => inside(i, order)),
+    ),
+    all.flatMap((_, i) => ['', ...expected].map((line) => `${i}/${line}`)),
+  ];
 }
 
 function permutations<T>(items: readonly T[]): T[][] {
@@ -67,14 +80,16 @@ hostile('whiteouts', [
     layered(below, [whiteout('d')], [file('d/n', 'x')]),
     ['d/', 'd/n "x"', 'f "3"'],
   ],
-  ...orders('a whiteout and its file', [whiteout('f'), file('f', 'new')], [...without('f'), 'f "new"']),
-  ...orders(
+  orders('a whiteout and its file', below, [whiteout('f'), file('f', 'new')], [...without('f'), 'f "new"']),
+  orders(
     'a whiteout and its directory again',
+    below,
     [whiteout('d'), directory('d', 0o711), file('d/n', 'x')],
     ['d/ 711', 'd/n "x"', 'f "3"'],
   ),
-  ...orders(
+  orders(
     'an opaque mark between siblings',
+    below,
     [opaque('d'), file('d/n', 'x'), directory('d', 0o711)],
     ['d/ 711', 'd/n "x"', 'f "3"'],
   ),
@@ -257,6 +272,72 @@ hostile('implied parents', [
     ),
     ['d/ user.c="d"'],
   ],
+]);
+
+// One directory that a layer has by several names, the parents being symlinks below
+const names = [
+  directory('r'),
+  directory('r/d', 0o700),
+  file('r/d/old', '1'),
+  symlink('l', 'r'),
+  symlink('m', 'r'),
+];
+const again = (title: string, entries: readonly BuiltEntry[], ...expected: string[]): Case =>
+  orders(title, names, entries, ['l -> r', 'm -> r', ...expected]);
+hostile('one directory by several names', [
+  again(
+    'removed and written to by its name, described behind a link',
+    [whiteout('r/d'), file('r/d/f', 'x'), directory('l/d', 0o711)],
+    'r/',
+    'r/d/ 711',
+    'r/d/f "x"',
+  ),
+  again(
+    'removed and written to behind a link, described by its name',
+    [whiteout('l/d'), file('l/d/f', 'x'), directory('r/d', 0o711)],
+    'r/',
+    'r/d/ 711',
+    'r/d/f "x"',
+  ),
+  again(
+    'written to behind one link, described behind another',
+    [file('l/d/f', 'x'), directory('m/d', 0o711)],
+    'r/',
+    'r/d/ 711',
+    'r/d/f "x"',
+    'r/d/old "1"',
+  ),
+  again(
+    'removed and written to behind one link, described behind another',
+    [whiteout('l/d'), file('l/d/f', 'x'), directory('m/d', 0o711)],
+    'r/',
+    'r/d/ 711',
+    'r/d/f "x"',
+  ),
+  again(
+    'a directory inside of one that was removed',
+    [whiteout('r/d'), file('r/d/s/f', 'x'), directory('l/d/s', 0o711)],
+    'r/',
+    'r/d/',
+    'r/d/s/ 711',
+    'r/d/s/f "x"',
+  ),
+  again(
+    'a new directory inside, behind two links',
+    [file('l/n/s/f', 'x'), directory('m/n/s', 0o711), directory('m/n', 0o700)],
+    'r/',
+    'r/d/ 700',
+    'r/d/old "1"',
+    'r/n/ 700',
+    'r/n/s/ 711',
+    'r/n/s/f "x"',
+  ),
+  orders(
+    'where links lead to nothing',
+    [symlink('l', 'gone/p'), symlink('m', 'gone')],
+    [file('l/f', 'x'), directory('m/p', 0o711)],
+    ['gone/', 'gone/p/ 711', 'gone/p/f "x"', 'l -> gone/p', 'm -> gone'],
+  ),
 ]);
 
 // Type changes: every kind over every kind
