@@ -103,6 +103,14 @@ if [ ! -e "$SHARED/ready" ]; then
       esac
     done
     [ -e "$SHARED/shim/ld.so" ] || fail 'nsenter, setpriv or env is not dynamically linked'
+    # they run in the image's root, some with more rights than the payload: where they would look for ld.so.preload,
+    # nsswitch.conf, nscd, locales or libraries becomes a path that no image has, since /sys is the kernel's
+    LC_ALL=C sed -i -e 's,/\\(etc\\|var\\)/,/sys/,g' -e 's,/usr/\\(lib\\|share\\),/sys/\\1,g' \\
+      -e 's,/lib/,/sys/,g' -e 's,/lib64/,/sys/4/,g' "$SHARED"/shim/*
+    LC_ALL=C grep -q /sys/ld.so.preload "$SHARED/shim/ld.so" &&
+      LC_ALL=C grep -q /sys/nsswitch.conf "$SHARED/shim/libc.so.6" &&
+      "$SHARED/shim/ld.so" --inhibit-cache --library-path "$SHARED/shim" "$SHARED/shim/setpriv" --version >/dev/null ||
+      fail 'cannot keep the C library of this host away from the files of images'
     : >"$SHARED/shim/userns"
     : >"$SHARED/shim/utsns"
     : >"$SHARED/shim/init"

@@ -3,10 +3,12 @@
  * the host's nsenter(1), setpriv(1) and env(1), run by a copy of the host's dynamic loader, all bound read-only at
  * /run/.oci.
  *
- * Invariant (security): the shim starts as the container root's host id WITHOUT any capability, because the image's
- * /etc/ld.so.preload is honoured by the loader from the first instruction on. What the image makes it do there it
- * could do anyway once it runs. Never start it with more. Variables that steer the loader reach the payload alone,
- * through env at the very end.
+ * Invariants (security)
+ * - Nothing of the image steers the shim, which has all capabilities of the container's user namespace until setpriv
+ *   takes them away. The copies look for their files below /sys instead of /etc, /var and /usr (setup-script.ts), so
+ *   the image's ld.so.preload, nsswitch.conf, passwd and locales are the payload's alone. Variables that the loader
+ *   or libc heed come with env at the very end.
+ * - All the same it starts as the container root's host id WITHOUT any capability of the host. Never start it with more.
  */
 import { CAPABILITIES } from '../oci/capability.ts';
 import { OciError, quote } from '../oci/errors.ts';
@@ -15,7 +17,7 @@ import { refusal } from './refuse.ts';
 
 export const SHIM_DIR = '/run/.oci';
 
-const LOADER = [`${SHIM_DIR}/ld.so`, '--library-path', SHIM_DIR];
+const LOADER = [`${SHIM_DIR}/ld.so`, '--inhibit-cache', '--library-path', SHIM_DIR];
 
 /** A compiled filter, where a process is to load one (seccomp.ts). */
 export const SECCOMP_FILTER = `${SHIM_DIR}/seccomp`;
@@ -63,14 +65,13 @@ export function unitEnvironment(process: Process): string[] {
   return process.env.filter(fitsUnit);
 }
 
-/**
- * systemd takes `[A-Za-z_][A-Za-z0-9_]*=` and no control character but tab and line break; what steers the dynamic
- * loader or libc is kept away from the shim.
- */
+/** systemd takes `[A-Za-z_][A-Za-z0-9_]*=` and no control character but tab and line break. */
 function fitsUnit(entry: string): boolean {
-  if (!/^[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x08\x0b-\x1f\x7f]*$/.test(entry)) return false;
-  return !/^(LD_|GLIBC_TUNABLES=|MALLOC_|GCONV_PATH=|LOCPATH=|NLSPATH=)/.test(entry);
+  return /^[A-Za-z_][A-Za-z0-9_]*=[^\x00-\x08\x0b-\x1f\x7f]*$/.test(entry) && !STEERING.test(entry);
 }
+
+/** Variables by which libc loads or opens files wherever they say, or changes how memory is laid out. */
+const STEERING = /^(LD_\w*|GLIBC_TUNABLES|MALLOC_\w*|GCONV_PATH|LOCPATH|NLSPATH|LANGUAGE)=/;
 
 /** Becomes the user, with exactly its groups and capabilities. */
 function setprivArgv(process: Process, seccomp: boolean): string[] {

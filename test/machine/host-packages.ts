@@ -15,11 +15,12 @@ const PACKAGES: Record<string, string> = {
   '/usr/bin/mount': 'mount',
   '/usr/bin/qemu-system-x86_64': 'qemu-system-x86',
   '/usr/sbin/mkfs.ext4': 'e2fsprogs',
-  // oracles and tools of the unit tests
+  // oracles and tools of the tests
   '/usr/bin/umoci': 'umoci',
   '/usr/bin/python3': 'python3',
   '/usr/bin/getfattr': 'attr',
   '/usr/bin/openssl': 'openssl',
+  '/usr/bin/gcc': 'gcc',
 };
 
 export async function ensureHostPackages(): Promise<void> {

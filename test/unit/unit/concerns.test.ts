@@ -199,7 +199,7 @@ test('process: limits, priorities, personality', () => {
 test('capabilities: exact sets, what is not inheritable is not ambient', () => {
   const argv = (capabilities: object) =>
     shimArgv(specWith({ process: { capabilities } }).process).filter((word) =>
-      /^--(bound|inh|amb)/.test(word),
+      /^--(bound|inh-|amb)/.test(word),
     );
   assert.deepEqual(argv({}), ['--bounding-set=-all', '--inh-caps=-all']);
   assert.deepEqual(

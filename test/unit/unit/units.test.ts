@@ -163,7 +163,7 @@ test('volumes: read-only and writable binds, and a file of ours gives way', () =
 });
 
 test('the shim joins the namespaces, becomes the user, and keeps the loader from the image', () => {
-  const LD = ['/run/.oci/ld.so', '--library-path', '/run/.oci'];
+  const LD = ['/run/.oci/ld.so', '--inhibit-cache', '--library-path', '/run/.oci'];
   const { process } = spec({
     env: ['LD_PRELOAD=/evil.so', 'GLIBC_TUNABLES=x', 'A.B=c', 'OK=1', 'CTRL=\x01'],
   });
