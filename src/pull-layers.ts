@@ -34,6 +34,8 @@ export interface LayerPull {
   readonly lock: Lock;
   readonly source: ImageSource;
   readonly jobs: number;
+  /** Shared with other pulls. Default: threads of its own. */
+  readonly workers?: LayerWorkers | undefined;
   readonly waiting: Waiting;
   readonly signal: AbortSignal;
   readonly onEvent: (event: LayerEvent) => void;
@@ -56,7 +58,7 @@ export async function pullLayers(layers: readonly PlannedLayer[], pull: LayerPul
   const { store, waiting } = pull;
   const failure = new AbortController();
   const signal = AbortSignal.any([pull.signal, failure.signal]);
-  const workers = openLayerWorkers(Math.min(availableParallelism(), layers.length));
+  const workers = pull.workers ?? openLayerWorkers(Math.min(availableParallelism(), layers.length));
   const fetching: FetchOptions = { ...pull, workers, downloads: slots(pull.jobs), signal };
   const threads: Promise<unknown>[] = [];
   const work: LayerWork[] = [];
@@ -117,7 +119,7 @@ export async function pullLayers(layers: readonly PlannedLayer[], pull: LayerPul
     if (!isWorthResuming(signal.reason)) for (const { blob } of work) blob.remove();
     throw signal.reason;
   } finally {
-    await workers.close();
+    if (workers !== pull.workers) await workers.close();
   }
 }
 

@@ -17,6 +17,7 @@ import type { ImageSource } from './source/image-source.ts';
 import { openSource, type SourceOptions } from './source/open-source.ts';
 import { type ResolvedImage, resolveImage } from './source/resolve-image.ts';
 import { imageRecord, type StoredImage } from './store/images.ts';
+import type { LayerWorkers } from './store/layer-worker-pool.ts';
 import type { Store } from './store/store.ts';
 
 /** always: ask the source; newer: as always, but what is here will do when it does not answer; missing: only if not here. */
@@ -38,6 +39,8 @@ export interface PullOptions {
   readonly source: SourceOptions;
   /** Downloads at a time. */
   readonly jobs?: number;
+  /** Threads for several pulls of one process. Default: some for this pull. */
+  readonly workers?: LayerWorkers;
   readonly waiting?: Waiting;
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: PullEvent) => void;
@@ -132,7 +135,16 @@ async function add(
 
   onEvent({ type: 'resolved', digest, layers });
   const { pullLayers } = await import('./pull-layers.ts'); // threads and tars: nothing that a present image needs
-  await pullLayers(layers, { store, lock, source, jobs, waiting, signal, onEvent });
+  await pullLayers(layers, {
+    store,
+    lock,
+    source,
+    jobs,
+    workers: options.workers,
+    waiting,
+    signal,
+    onEvent,
+  });
   return store.addImage(
     imageRecord(digest, resolved, {
       source: source.description,

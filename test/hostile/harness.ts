@@ -15,6 +15,7 @@ import { mountImage, unmountImage } from '../../src/mount-image.ts';
 import { type ErrorCode, OciError } from '../../src/oci/errors.ts';
 import { parsePlatform } from '../../src/oci/platform.ts';
 import { type PulledImage, pullImage } from '../../src/pull.ts';
+import { openLayerWorkers } from '../../src/store/layer-worker-pool.ts';
 import { openStore, type Store } from '../../src/store/store.ts';
 import type { BuiltEntry } from '../unit/archive/tar-builder.ts';
 import { inodes } from '../unit/store/programs.ts';
@@ -31,7 +32,11 @@ process.env['NODE_COMPILE_CACHE'] = join(scratch, 'compiled');
 writeFileSync(join(OUTSIDE, 'secret'), 'secret of the host');
 const UNTOUCHED = inodes(OUTSIDE);
 
-after(() => {
+/** Threads that have seen many a hostile layer must treat the next one right. */
+export const workers = openLayerWorkers(4);
+
+after(async () => {
+  await workers.close();
   for (const { target } of mountsBelow(scratch).toReversed()) unmount(target);
   rmSync(scratch, { recursive: true });
 });
@@ -85,6 +90,7 @@ async function judge(spec: ImageSpec, outcome: Outcome): Promise<void> {
       localName: 'hostile',
       platform: parsePlatform(ARCHITECTURE),
       source: {},
+      workers,
     });
   try {
     if (isRefused(outcome)) await assertRefused(pull(), outcome, base);

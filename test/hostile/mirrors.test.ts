@@ -17,7 +17,7 @@ import {
   sendRange,
   serve,
 } from '../unit/registry/fake-registry.ts';
-import { assertNothingStored, assertPrintable, scratch } from './harness.ts';
+import { assertNothingStored, assertPrintable, scratch, workers } from './harness.ts';
 import { ARCHITECTURE, type ImageSpec, OCI, type WrittenLayout, writeLayout } from './image.ts';
 
 type Part = 'manifest' | 'config' | 'layer';
@@ -78,6 +78,7 @@ async function pull(
     store,
     name: `docker://r.example/app${what === 'v1' ? ':v1' : `@${layout.manifest.digest}`}`,
     platform: parsePlatform(ARCHITECTURE),
+    workers,
     source: options(
       t,
       { plainHttp: false, notice: (message) => notices.push(message) },
