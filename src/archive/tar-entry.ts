@@ -90,16 +90,16 @@ export function readEntry(
   extended: ExtendedHeaders,
   idMax: number = CONTAINER_ID_MAX,
 ): EntryHeader {
-  let path = extended.longName ?? headerName(block, at);
+  let path = extended.longName || headerName(block, at);
   return refusing(
     () => atEntry(path),
     () => {
       const { values, xattrs, sparse } = readExtended(extended);
-      // An empty value stands for "as if there were none". A GNU long name beats a PAX path, as in the reference reader.
-      if (extended.longName === undefined) path = values.get('path') || path;
+      // An empty value or name stands for "as if there were none". A GNU long name beats a PAX path, as in the reference reader.
+      if (!extended.longName) path = values.get('path') || path;
       path = sparse?.name ?? path;
       checkName(path, 'name');
-      const linkPath = extended.longLink ?? (values.get('linkpath') || headerLinkName(block, at));
+      const linkPath = extended.longLink || values.get('linkpath') || headerLinkName(block, at);
       const number = (field: NumberField, key: string): number | undefined => {
         const value = values.get(key) || undefined;
         return value === undefined ? headerNumber(block, at, field) : parsePaxNumber(value);

@@ -6,6 +6,7 @@
  * consists of real directories (openat2 with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS). Fifos and devices are looked at,
  * never opened. A root's opaque mark is not looked for, as in overlayfs.
  */
+import { opendirSync } from 'node:fs';
 import { showBytes, toByteString } from '../archive/byte-string.ts';
 import {
   AT_FDCWD,
@@ -162,6 +163,12 @@ export interface Stack {
   readonly root: StackNode;
   /** What `names` (a real path, of which `parent` is the last directory) is, or undefined. */
   child(parent: StackNode, names: readonly string[]): StackNode | undefined;
+  /** Of the wanted names in a directory: `parent` with those trees only that are not above the name's highest. */
+  withNames(
+    parent: StackNode,
+    names: readonly string[],
+    wanted: ReadonlySet<string>,
+  ): ReadonlyMap<string, StackNode>;
   walk(names: readonly string[], followLast: boolean): StackWay;
   /** A new descriptor of a real path in one tree, or the negative errno. */
   open(tree: number, names: readonly string[], flags: number): number;
@@ -203,6 +210,29 @@ export function openStack(trees: readonly string[]): Stack {
       }
     }
     return stat === undefined ? undefined : { trees: taking, stat };
+  }
+
+  function withNames(
+    parent: StackNode,
+    names: readonly string[],
+    wanted: ReadonlySet<string>,
+  ): Map<string, StackNode> {
+    const found = new Map<string, StackNode>();
+    for (const [i, tree] of parent.trees.entries()) {
+      const path = names.join('/');
+      const fd = check(open(tree, names, O_RDONLY | O_DIRECTORY), 'open', showBytes(path));
+      const from = { ...parent, trees: parent.trees.slice(i) };
+      try {
+        // Not all names at once: there may be millions.
+        using directory = opendirSync(`/proc/self/fd/${fd}`, { encoding: 'latin1' as BufferEncoding });
+        for (let entry = directory.readSync(); entry !== null; entry = directory.readSync())
+          if (wanted.has(entry.name) && !found.has(entry.name)) found.set(entry.name, from);
+      } finally {
+        close(fd);
+      }
+      if (found.size === wanted.size) break;
+    }
+    return found;
   }
 
   function readLink(node: StackNode, names: readonly string[]): string {
@@ -268,7 +298,7 @@ export function openStack(trees: readonly string[]): Stack {
   const order = trees.map((_, index) => index).reverse();
   const root: StackNode = { trees: order, stat: emptyStack };
   if (fds.length > 0) Object.assign(root, { stat: statOf(fds.at(-1)!, []) });
-  return { root, child, walk, open, readLink, close: closeAll };
+  return { root, child, withNames, walk, open, readLink, close: closeAll };
 }
 
 function statOf(fd: number, names: readonly string[]): FileStat {

@@ -171,8 +171,11 @@ export function openUpperTree(treeDir: string, idBase: number): UpperTree {
       check(fchownat(fd, name, idBase, idBase), 'chown', shown(path));
       check(fchmodat(fd, name, 0o755), 'chmod', shown(path));
     });
-    if (from === undefined) times.set(path.join('/'), { path, mtime: EPOCH });
-    else copyAttributes(from, path);
+    if (from === undefined) {
+      // The parent may have a default ACL.
+      withOpen(path, O_RDONLY | O_DIRECTORY, (fd) => clearXattrs(fd, shown(path)));
+      times.set(path.join('/'), { path, mtime: EPOCH });
+    } else copyAttributes(from, path);
     if (opaque) setOpaque(path);
   }
 
@@ -282,16 +285,22 @@ function statOf(fd: number, name: string, path: Names): FileStat {
   throw check(stat, 'stat', shown(path));
 }
 
-/** All but overlayfs' own, in the place of those that are there. */
+/** All but overlayfs' own. */
+function xattrsOf(fd: number): string[] {
+  const list = listxattr(fd);
+  return typeof list === 'number' ? [] : list.filter((name) => !isOverlayXattr(name));
+}
+
+function clearXattrs(fd: number, what: string): void {
+  for (const name of xattrsOf(fd)) check(removexattr(fd, name), 'removexattr', what);
+}
+
+/** In the place of those that are there. */
 function copyXattrs(from: Source, to: number, path: Names): void {
   const what = shown(path);
-  const names = (fd: number) => {
-    const list = listxattr(fd);
-    return typeof list === 'number' ? [] : list.filter((name) => !isOverlayXattr(name));
-  };
-  for (const name of names(to)) check(removexattr(to, name), 'removexattr', what);
+  clearXattrs(to, what);
   using(from.open(O_PATH), what, (source) => {
-    for (const name of names(source)) {
+    for (const name of xattrsOf(source)) {
       const value = getxattr(source, name);
       if (typeof value === 'number') check(value, 'getxattr', what);
       else check(setxattr(to, name, value), 'setxattr', what);

@@ -84,15 +84,26 @@ function split(path: string): string[] {
   return path === '' ? [] : path.split('/');
 }
 
+/** Looking for that many names times trees one by one takes longer than listing the directory in each tree. */
+const LISTED_LOOKS_MIN = 1024;
+
 /**
  * Does what is left to do in a directory. `below` is the directory that it is merged with, if any. Content that
  * moves elsewhere becomes a task there, so tasks may appear in any directory that is not worked off yet.
  */
 function workOff(settling: Settling, task: Task, path: Names, below: StackNode | undefined): void {
   const { lower, upper } = settling;
+  const wanted = new Set([...task.children.keys(), ...task.whiteouts]);
+  const listed =
+    below !== undefined && wanted.size * below.trees.length >= LISTED_LOOKS_MIN
+      ? lower.withNames(below, path, wanted)
+      : undefined;
   // What moves here may make the directory opaque, so that is asked each time.
-  const beneath = (name: string): StackNode | undefined =>
-    below === undefined || upper.isOpaque(path) ? undefined : lower.child(below, [...path, name]);
+  const beneath = (name: string): StackNode | undefined => {
+    if (below === undefined || upper.isOpaque(path)) return undefined;
+    const parent = listed !== undefined && wanted.has(name) ? listed.get(name) : below;
+    return parent && lower.child(parent, [...path, name]);
+  };
   for (;;) {
     const [next] = task.children;
     if (next !== undefined) {

@@ -4,7 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -220,37 +229,47 @@ bomb('half a million records in headers of a megabyte', () => {
   };
 });
 
-bomb('100000 small files, then a layer that removes 20000 of them', () => {
-  const names = Array.from({ length: 100_000 }, (_, i) => `d${i % 1000}/f${i}`).sort();
+bomb('30000 small files, then a layer that removes 10000 of them', () => {
+  const names = Array.from({ length: 30_000 }, (_, i) => `d${i % 1000}/f${i}`).sort();
   return {
     image: {
       layers: [
         names.map((name) => file(name, 'x')),
-        names.slice(0, 20_000).map((name) => file(name.replace('/', '/.wh.'))),
+        names.slice(0, 10_000).map((name) => file(name.replace('/', '/.wh.'))),
       ],
     },
     status: 0,
     check: (tree) => assert.equal(statSync(tree).isDirectory(), true),
   };
 });
-bomb('50000 hard links that wait for one another, backwards', () => {
-  const links = Array.from({ length: 50_000 }, (_, i) => hardLink(`l${i}`, `l${i + 1}`));
+bomb('20000 hard links that wait for one another, backwards', () => {
+  const links = Array.from({ length: 20_000 }, (_, i) => hardLink(`l${i}`, `l${i + 1}`));
   return {
-    image: { layers: [[...links, file('l50000', 'x')]] },
+    image: { layers: [[...links, file('l20000', 'x')]] },
     status: 65,
     message: /entry 'l0': a hard link to 'l1'/,
   };
 });
-bomb('50000 hard links to one file', () => ({
-  image: { layers: [[file('f', 'x'), ...Array.from({ length: 50_000 }, (_, i) => hardLink(`l${i}`, 'f'))]] },
+bomb('20000 hard links to one file', () => ({
+  image: { layers: [[file('f', 'x'), ...Array.from({ length: 20_000 }, (_, i) => hardLink(`l${i}`, 'f'))]] },
   status: 0,
-  check: (tree) => assert.equal(statSync(join(tree, 'f')).nlink, 50_001),
+  check: (tree) => assert.equal(statSync(join(tree, 'f')).nlink, 20_001),
 }));
-bomb('20000 times the same name, in turn a directory and a file', () => ({
+bomb('5000 times the same name, in turn a directory and a file', () => ({
   image: {
-    layers: [Array.from({ length: 20_000 }, (_, i) => (i % 2 === 0 ? directory('n') : file('n', 'x')))],
+    layers: [Array.from({ length: 5_000 }, (_, i) => (i % 2 === 0 ? directory('n') : file('n', 'x')))],
   },
   status: 0,
+}));
+bomb('5000 whiteouts of nothing over 100 layers that have the directory', () => ({
+  image: {
+    layers: [
+      ...Array.from({ length: 100 }, (_, i) => [file(`d/l${i}`)]),
+      Array.from({ length: 5_000 }, (_, i) => file(`d/.wh.w${i}`)),
+    ],
+  },
+  status: 0,
+  check: (tree) => assert.deepEqual(readdirSync(join(tree, 'd')), []),
 }));
 /** 40 symlinks that lead to d by 64000 steps, cheap as each may be. */
 function winding(): Buffer[] {
@@ -269,11 +288,11 @@ bomb('20000 entries behind 40 symlinks of 4000 bytes each', () => ({
   status: 65,
   message: /entry 'l[01]\/f[0-9]+': its path needs too much time: the symlinks of the layer are too long/,
 }));
-bomb('20000 hard links behind 40 symlinks of a lower layer', () => ({
+bomb('5000 hard links behind 40 symlinks of a lower layer', () => ({
   image: {
     layers: [
-      [...winding(), ...Array.from({ length: 20_000 }, (_, i) => file(`d/f${i}`, 'x'))],
-      Array.from({ length: 20_000 }, (_, i) => hardLink(`h${i}`, `l0/f${i}`)),
+      [...winding(), ...Array.from({ length: 5_000 }, (_, i) => file(`d/f${i}`, 'x'))],
+      Array.from({ length: 5_000 }, (_, i) => hardLink(`h${i}`, `l0/f${i}`)),
     ],
   },
   status: 65,

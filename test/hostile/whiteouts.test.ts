@@ -409,6 +409,23 @@ hostile('stacks of layers', [
   ],
   ['40 times the same layer', layered(...Array.from({ length: 40 }, () => twice)), ['d/ 700', 'f "x"']],
   [
+    'many whiteouts and implied directories over many layers, of which one has most of the names',
+    layered(
+      Array.from({ length: 50 }, (_, i) => file(`d/f${i}`, 'x')),
+      [whiteout('d/f49'), directory('d/n1', 0o700), file('d/\xff')],
+      ...Array.from({ length: 20 }, (_, i) => [file(`d/l${i}`, '')]),
+      [
+        ...Array.from({ length: 48 }, (_, i) => whiteout(`d/f${i + 2}`)),
+        ...Array.from({ length: 18 }, (_, i) => whiteout(`d/l${i + 2}`)),
+        whiteout('d/\xff'),
+        whiteout('d/gone'),
+        file('d/n1/a', '1'),
+        file('d/n2/b', '2'),
+      ],
+    ),
+    ['d/', 'd/f0 "x"', 'd/f1 "x"', 'd/l0 ""', 'd/l1 ""', 'd/n1/ 700', 'd/n1/a "1"', 'd/n2/', 'd/n2/b "2"'],
+  ],
+  [
     'three layers that change one file',
     layered([file('f', '1')], [file('f', '22')], [file('f', '333', { mode: 0o600 })]),
     ['f "333" 600'],
