@@ -48,12 +48,14 @@ export async function execInContainer(
     gated.kill('SIGKILL');
     throw error;
   }
+  terminal?.started();
+  const joined = terminal?.join(true);
   (gated.stdio[3] as NodeJS.WritableStream).end('\n');
   const ended = new Promise<number>((resolve, reject) => {
     gated.on('error', reject);
     gated.on('close', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]));
   });
-  await terminal?.join();
+  await joined;
   return ended;
 }
 

@@ -34,6 +34,7 @@ export function prepareBundle(request: BundleRequest): PreparedBundle {
   const rootfs = rootOf(spec, bundle);
   const absolute = withAbsoluteSources(spec, bundle);
   Object.assign(absolute.annotations, request.annotations);
+  absolute.process = { ...absolute.process, terminal: request.terminal ?? false };
   const tree = openMergedTree([rootfs]);
   try {
     const readOnly = spec.root.readonly === true;

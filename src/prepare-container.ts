@@ -20,6 +20,7 @@ import { type ContainerUnits, containerUnits } from './unit/container-units.ts';
 import type { Features, NetworkFiles, UnitContext } from './unit/context.ts';
 import { NETWORK_FILES } from './unit/filesystem.ts';
 import type { Setting } from './unit/setting.ts';
+import { terminalStreams } from './unit/terminal.ts';
 
 /** What every container is told of its place on the host. */
 export interface PlaceRequest {
@@ -30,6 +31,8 @@ export interface PlaceRequest {
   runRoot: string;
   features: Features;
   stdio?: UnitContext['stdio'];
+  /** Its streams are a terminal. */
+  terminal?: boolean;
   /** --property. */
   extraSettings?: readonly Setting[];
 }
@@ -97,14 +100,16 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
 
 /** Where the parts of a container lie. */
 export function placeOf(request: PlaceRequest) {
+  const bundleDir = `${request.runRoot}/containers/${request.unit}`;
+  const stdio = request.terminal ? terminalStreams({ bundleDir }) : request.stdio;
   return {
     unit: request.unit,
     slice: request.slice,
     writableDir: `${request.root}/writable/${request.unit}`,
-    bundleDir: `${request.runRoot}/containers/${request.unit}`,
+    bundleDir,
     sharedDir: `${request.runRoot}/shared`,
     features: request.features,
-    ...(request.stdio === undefined ? {} : { stdio: request.stdio }),
+    ...(stdio === undefined ? {} : { stdio }),
     ...(request.extraSettings === undefined ? {} : { extraSettings: request.extraSettings }),
   };
 }

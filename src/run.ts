@@ -10,6 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { tryLock } from './host/lock.ts';
+import type { Terminal } from './host/terminal.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
 import { formatRuntimeSpec } from './oci/runtime-spec.ts';
@@ -18,6 +19,7 @@ import type { UseRecord } from './store/image-users.ts';
 import type { Store } from './store/store.ts';
 import type { Manager, ServiceEnd, TransientUnit } from './systemd/manager.ts';
 import type { UnitSettings } from './unit/container-units.ts';
+import { mountDir } from './unit/context.ts';
 
 const TEARDOWN_MAX_MS = 30_000;
 
@@ -29,12 +31,14 @@ export interface ImageUse {
 
 /**
  * Starts the container and returns when its payload runs. Throws EXISTS where the unit's name is taken. `image`:
- * undefined for a bundle, whose files are nobody's but the user's.
+ * undefined for a bundle, whose files are nobody's but the user's. `attach`: is given the terminal of a container that
+ * has one, before the payload starts.
  */
 export async function startContainer(
   container: PreparedContainer,
   image: ImageUse | undefined,
   manager: Manager,
+  attach?: (terminal: Terminal) => void,
 ): Promise<void> {
   checkHost();
   // under the store's lock, so that no removal of images comes between their lookup and the record of their use
@@ -54,7 +58,7 @@ export async function startContainer(
   }
   const { units } = container;
   try {
-    await manager.start(transient(units.payload), units.helpers.map(transient));
+    await startUnits(container, manager, attach);
   } catch (error) {
     await manager.waitUntilInactive(units.setup.name, TEARDOWN_MAX_MS);
     runTeardown(container); // where systemd refused the units nothing else would
@@ -62,9 +66,40 @@ export async function startContainer(
   }
 }
 
-/** Waits for the payload's end and for its namespaces and mounts to be gone. */
-export async function waitForContainer(container: PreparedContainer, manager: Manager): Promise<ServiceEnd> {
+async function startUnits(
+  { units, spec, context, bundleDir }: PreparedContainer,
+  manager: Manager,
+  attach: ((terminal: Terminal) => void) | undefined,
+): Promise<void> {
+  const start = () => manager.start(transient(units.payload), units.helpers.map(transient));
+  const { terminal: wanted, user, consoleSize } = spec.process;
+  if (!wanted) return start();
+  const [{ openTerminal }, { answerTerminalRequest }] = await Promise.all([
+    import('./host/terminal.ts'),
+    import('./host/terminal-request.ts'),
+  ]);
+  let terminal: Terminal | undefined;
+  const open = () => {
+    terminal = openTerminal(`${mountDir(context)}/dev/pts`, { uid: user.uid, size: consoleSize });
+    attach?.(terminal);
+  };
+  try {
+    await answerTerminalRequest(bundleDir, open, start);
+    terminal?.started();
+  } catch (error) {
+    terminal?.close();
+    throw error;
+  }
+}
+
+/** Waits for the payload's end, for `output`, and for the container's namespaces and mounts to be gone. */
+export async function waitForContainer(
+  container: PreparedContainer,
+  manager: Manager,
+  output: () => Promise<void>,
+): Promise<ServiceEnd> {
   const end = await manager.waitForEnd(container.units.payload.name);
+  await output();
   await manager.waitUntilInactive(container.units.setup.name, TEARDOWN_MAX_MS);
   return end;
 }

@@ -65,6 +65,7 @@ export interface TranslationInput {
   user: ResolvedUser;
   devices: readonly Device[];
   options: ContainerOptions;
+  terminal?: boolean;
   callerEnv: Readonly<Record<string, string | undefined>>;
 }
 
@@ -82,12 +83,12 @@ export function translateImage(input: TranslationInput): RuntimeSpec {
     root: { path: 'rootfs', readonly: options.readOnly },
     hostname,
     process: {
-      terminal: false,
+      terminal: input.terminal ?? false,
       user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids, umask: 0o022 },
       args: payloadArgs(imageConfig.config, options.entrypoint, options.command),
       env: buildEnvironment({
         image: imageConfig.config.Env,
-        user: options.env,
+        user: [...(input.terminal ? ['TERM'] : []), ...options.env],
         caller: input.callerEnv,
         home: user.home,
         hostname,

@@ -159,7 +159,12 @@ async function exec(
     return;
   }
   const { openTerminal } = await import('../host/terminal.ts');
-  const terminal = openTerminal(`${runRoot}/containers/${container.unit}/mnt/dev/pts`);
+  const terminal = openTerminal(`${runRoot}/containers/${container.unit}/mnt/dev/pts`, process_.user);
+  for (const signal of ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const)
+    process.on(signal, () => {
+      terminal.close();
+      process.exit(128 + constants.signals[signal]);
+    });
   process.exitCode = await execInContainer(container, pid, process_, manager, terminal);
 }
 

@@ -14,19 +14,26 @@ export class Interrupted extends Error {
   }
 }
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 let controller: AbortController | undefined;
 
 /** From the first call on the signals abort what listens, instead of ending the process. */
 export function interruptSignal(): AbortSignal {
   if (controller === undefined) {
-    const abort = new AbortController();
-    controller = abort;
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-      process.on(signal, () => {
-        const reason = new Interrupted(signal);
-        if (abort.signal.aborted) process.exit(reason.exitStatus);
-        abort.abort(reason);
-      });
+    controller = new AbortController();
+    for (const signal of SIGNALS) process.on(signal, onSignal);
   }
   return controller.signal;
+}
+
+/** The story is over: the signals mean something else from now on. */
+export function endInterrupts(): void {
+  for (const signal of SIGNALS) process.off(signal, onSignal);
+  controller = undefined;
+}
+
+function onSignal(signal: NodeJS.Signals): void {
+  const reason = new Interrupted(signal);
+  if (controller === undefined || controller.signal.aborted) process.exit(reason.exitStatus);
+  controller.abort(reason);
 }

@@ -3,14 +3,17 @@ import { randomBytes } from 'node:crypto';
 import { basename, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import type { PayloadStreams } from '../host/payload-streams.ts';
+import type { Terminal } from '../host/terminal.ts';
 import { OciError } from '../oci/errors.ts';
 import type { PlaceRequest, PreparedContainer } from '../prepare-container.ts';
+import type { ImageUse } from '../run.ts';
 import type { StoredImage } from '../store/images.ts';
 import type { Store } from '../store/store.ts';
 import type { Manager } from '../systemd/manager.ts';
 import type { Features } from '../unit/context.ts';
 import { endInWords } from '../unit/end.ts';
-import { interruptSignal } from './interrupt.ts';
+import { forwardSignals } from './follow.ts';
+import { endInterrupts, interruptSignal } from './interrupt.ts';
 import { outputFor, runProgram } from './main.ts';
 import {
   type CommonOptions,
@@ -44,6 +47,7 @@ type RunCommandOptions = Omit<CommonOptions, 'wait'> &
     wait?: boolean;
     pipe?: boolean;
     interactive?: boolean;
+    tty?: boolean;
     dryRun?: boolean;
     pull: 'always' | 'missing' | 'newer' | 'never';
   };
@@ -60,8 +64,9 @@ function build(program: Command): void {
   unitOptions(program)
     .option('--slice <slice>', 'slice of the unit', 'oci.slice')
     .option('--wait', 'wait for the payload and exit with its status')
-    .option('--pipe', 'connect standard input, output and error, and wait')
-    .option('-i, --interactive', 'the same as --pipe')
+    .option('--pipe', 'the same as -i')
+    .option('-i, --interactive', 'connect standard input, output and error, and wait')
+    .option('-t, --tty', 'give the payload a terminal, and wait')
     .option('--dry-run', 'print the units that would be started')
     .addOption(
       new Option('--pull <policy>', 'when to pull')
@@ -93,16 +98,18 @@ async function run(
       ? imagePreparation(requireImageName(imageName), command, options, output)
       : bundlePreparation(options.bundle, program, options, output);
   const extraSettings = parseProperties(options);
+  checkTerminal(options);
 
   const manager = await connect(options.dryRun === true);
   try {
     let streams: PayloadStreams | undefined;
     const { container, image } = await prepare(async () => {
-      streams = options.pipe || options.interactive ? await openStreams() : undefined;
+      if (!options.tty && (options.pipe || options.interactive)) streams = await openStreams();
       return {
         slice: parseSlice(options.slice),
         features: manager.features,
         extraSettings,
+        terminal: options.tty ?? false,
         ...(streams === undefined
           ? {}
           : { stdio: { stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr } }),
@@ -113,19 +120,15 @@ async function run(
       process.stdout.write(containerUnitsText(container.units));
       return;
     }
-    const { startContainer } = await import('../run.ts');
     const use = image && { store: image.store, digest: image.stored.digest };
-    await startContainer(container, use, manager.systemd);
-    streams?.started();
     const unit = container.units.payload.name;
-    if (streams !== undefined || options.wait) await follow(container, manager.systemd, streams, output);
-    else if (output.json)
-      output.value({ unit, image: image?.name ?? null, digest: image?.stored.digest ?? null });
+    endInterrupts();
+    if (streams !== undefined || options.tty || options.wait)
+      await follow(container, use, manager.systemd, streams, options.interactive ?? false, output);
     else {
-      output.line(unit);
-      output.note(
-        `follow it with journalctl -fu ${container.unit}, stop it with systemctl stop ${container.unit}`,
-      );
+      const { startContainer } = await import('../run.ts');
+      await startContainer(container, use, manager.systemd);
+      report(unit, image, output);
     }
   } finally {
     manager.systemd?.close();
@@ -133,7 +136,7 @@ async function run(
 }
 
 /** What is known of a place only once systemd answers and the streams are open. */
-type LatePlace = Pick<PlaceRequest, 'slice' | 'features' | 'stdio' | 'extraSettings'>;
+type LatePlace = Pick<PlaceRequest, 'slice' | 'features' | 'stdio' | 'terminal' | 'extraSettings'>;
 type Preparation = (late: () => Promise<LatePlace>) => Promise<Prepared>;
 
 function requireImageName(imageName: string | undefined): string {
@@ -218,24 +221,53 @@ function containerOptionGiven(program: Command): string | undefined {
   );
 }
 
-/** Waits for the end; the first signal stops the container as systemctl would, the second kills it. */
+/** Throws USAGE for what cannot be had together with a terminal. */
+function checkTerminal(options: RunCommandOptions): void {
+  if (!options.tty) return;
+  const other = options.pipe ? '--pipe' : options.restart !== undefined ? '--restart' : undefined;
+  if (other !== undefined)
+    throw new OciError('USAGE', `--tty and ${other} exclude each other`, {
+      hint: `Leave one of them out${options.pipe ? ', or use -it' : ''}.`,
+    });
+}
+
+function report(unit: string, image: Prepared['image'], output: Output): void {
+  if (output.json) output.value({ unit, image: image?.name ?? null, digest: image?.stored.digest ?? null });
+  else {
+    output.line(unit);
+    const name = unit.replace(/\.service$/, '');
+    output.note(`follow it with journalctl -fu ${name}, stop it with systemctl stop ${name}`);
+  }
+}
+
+/** Starts the container, and stays until its end with its streams or its terminal. */
 async function follow(
   container: PreparedContainer,
+  use: ImageUse | undefined,
   manager: Manager,
   streams: PayloadStreams | undefined,
+  input: boolean,
   output: Output,
 ): Promise<void> {
-  const unit = container.units.payload.name;
-  let asked = false;
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    process.on(signal, () => {
-      const request = asked ? manager.kill(unit, 9) : manager.stop(unit);
-      asked = true;
-      request.catch(() => {}); // it has ended meanwhile, or the wait below fails for the same reason
-    });
-  const { waitForContainer } = await import('../run.ts');
-  const end = await waitForContainer(container, manager);
-  await streams?.finished();
+  const { startContainer, waitForContainer } = await import('../run.ts');
+  let terminal: Terminal | undefined;
+  let joined: Promise<void> | undefined;
+  const starting = startContainer(container, use, manager, (opened) => {
+    terminal = opened;
+    joined = opened.join(input);
+  });
+  const keysAreIts = input && container.spec.process.terminal === true;
+  forwardSignals(
+    container.units.payload.name,
+    manager,
+    starting,
+    keysAreIts ? () => terminal?.close() : undefined,
+  );
+  await starting;
+  streams?.started();
+  const end = await waitForContainer(container, manager, async () => {
+    await Promise.all([streams?.finished(), joined]);
+  });
   const why = endInWords(end, container.spec);
   if (why !== undefined) output.note(`${container.unit}: ${why}`);
   process.exitCode = end.status;

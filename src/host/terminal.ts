@@ -1,9 +1,10 @@
 /**
  * Pseudo terminals (pty(7)): one of a container's own devpts, joined to the terminal that this program runs on.
  *
- * Invariant: however the program ends, the user's terminal is left as it was found.
+ * Invariant: however the program ends, short of SIGKILL, the user's terminal is left as it was found. Who joins a
+ * terminal must turn the signals that would end the program into close() or an exit.
  */
-import { closeSync, constants, openSync } from 'node:fs';
+import { chownSync, closeSync, constants, openSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { ReadStream } from 'node:tty';
 import { systemCallError } from './syscalls.ts';
@@ -11,9 +12,19 @@ import { systemCallError } from './syscalls.ts';
 export interface Terminal {
   /** `/…/pts/0`: what the payload's streams are. */
   readonly slave: string;
-  /** Joins this program's terminal to it; resolves when the other side has closed it. */
-  join(): Promise<void>;
+  /** To be called when the payload has opened it: from then on its end is the end of join(). */
+  started(): void;
+  /** Joins this program's streams to it, with `input` the input as well; resolves when the payload has closed it. */
+  join(input: boolean): Promise<void>;
+  /** Hangs up: join() ends, the user's terminal is as before, and the payload's session gets SIGHUP. */
   close(): void;
+}
+
+export interface TerminalOptions {
+  /** User of the container that it belongs to. */
+  uid: number;
+  /** Where this program has no terminal of its own to take the size from. */
+  size?: { width: number; height: number } | undefined;
 }
 
 // asm-generic/ioctls.h: the same on x86_64 and aarch64
@@ -22,40 +33,61 @@ const TIOCSPTLCK = 0x40045431;
 const TIOCSWINSZ = 0x5414;
 
 /** Opens a new terminal of the devpts mounted at `devpts`. */
-export function openTerminal(devpts: string): Terminal {
-  const master = openSync(`${devpts}/ptmx`, constants.O_RDWR | constants.O_NOCTTY | constants.O_NOFOLLOW);
+export function openTerminal(devpts: string, { uid, size }: TerminalOptions): Terminal {
+  const flags = constants.O_RDWR | constants.O_NOCTTY | constants.O_NOFOLLOW;
+  const master = openSync(`${devpts}/ptmx`, flags);
   const argument = Buffer.alloc(8);
   control(master, TIOCSPTLCK, argument); // 0: unlock
   control(master, TIOCGPTN, argument);
   const slave = `${devpts}/${argument.readUInt32LE(0)}`;
-  resize(master);
+  const { uid: root, gid } = statSync(slave); // the kernel gives it to the container's root
+  chownSync(slave, root + uid, gid);
+  setSize(master, process.stdout.isTTY ? sizeOf(process.stdout) : size);
+  // without anybody there the master would read an end
+  let held: number | undefined = openSync(slave, flags);
+  let far: ReadStream | undefined;
+  const started = () => {
+    if (held !== undefined) closeSync(held);
+    held = undefined;
+  };
   return {
     slave,
-    join: () => join(master),
-    close: () => closeSync(master),
+    started,
+    join(input) {
+      far = new ReadStream(master); // both ways: a terminal is one handle
+      return join(master, far, input);
+    },
+    close() {
+      started();
+      if (far === undefined) closeSync(master);
+      else far.destroy();
+    },
   };
 }
 
-async function join(master: number): Promise<void> {
-  const far = new ReadStream(master); // both ways: a terminal is one handle
+async function join(master: number, far: ReadStream, input: boolean): Promise<void> {
   const { stdin, stdout } = process;
-  const onResize = () => resize(master);
-  const restore = stdin.isTTY ? makeRaw(stdin.fd) : () => {};
+  const onResize = () => setSize(master, sizeOf(stdout));
+  const restore = input && stdin.isTTY ? makeRaw(stdin.fd) : () => {};
   process.on('exit', restore);
   stdout.on('resize', onResize);
-  stdin.on('data', (bytes) => far.write(bytes));
-  for (const end of ['end', 'error'] as const) stdin.on(end, () => far.write('\x04')); // end of file, as typed
-  far.on('data', (bytes) => stdout.write(bytes));
-  try {
-    await new Promise<void>((resolve) => {
-      far.on('close', resolve);
-      far.on('error', () => far.destroy()); // EIO: the last one has closed the other side
-    });
-  } finally {
-    stdout.off('resize', onResize);
-    stdin.pause();
-    restore();
+  if (input) {
+    stdin.on('data', (bytes) => far.write(bytes));
+    for (const end of ['end', 'error'] as const) stdin.on(end, () => far.write('\x04')); // end of file, as typed
   }
+  far.on('data', (bytes) => {
+    if (!stdout.write(bytes)) {
+      far.pause();
+      stdout.once('drain', () => far.resume());
+    }
+  });
+  await new Promise<void>((resolve) => {
+    far.on('close', resolve);
+    far.on('error', () => far.destroy()); // EIO: the last one has closed the other side
+    far.on('close', restore); // at once: who hung up may have something to say
+  });
+  stdout.off('resize', onResize);
+  if (input) stdin.pause();
 }
 
 const TERMIOS_BYTES = 64; // struct termios has 60
@@ -74,12 +106,15 @@ function makeRaw(fd: number): () => void {
   return () => void libc().tcsetattr(fd, TCSADRAIN, saved);
 }
 
-/** Gives the terminal the size of ours. */
-function resize(master: number): void {
-  if (!process.stdout.isTTY) return;
+function sizeOf({ columns, rows }: NodeJS.WriteStream & { columns: number; rows: number }) {
+  return { width: columns, height: rows };
+}
+
+function setSize(master: number, wanted: { width: number; height: number } | undefined): void {
+  if (wanted === undefined) return;
   const size = Buffer.alloc(8); // struct winsize: rows, columns, and two unused
-  size.writeUInt16LE(process.stdout.rows, 0);
-  size.writeUInt16LE(process.stdout.columns, 2);
+  size.writeUInt16LE(wanted.height & 0xffff, 0);
+  size.writeUInt16LE(wanted.width & 0xffff, 2);
   control(master, TIOCSWINSZ, size);
 }
 

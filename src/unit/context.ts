@@ -63,6 +63,6 @@ export interface Features {
 }
 
 /** The private mounts of a container. */
-export function mountDir(context: UnitContext): string {
+export function mountDir(context: Pick<UnitContext, 'bundleDir'>): string {
   return `${context.bundleDir}/mnt`;
 }

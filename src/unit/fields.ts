@@ -56,9 +56,9 @@ export const FIELDS: Readonly<Record<string, Fate>> = {
 
   'process.terminal': {
     by: 'unit',
-    how: 'StandardInput=, StandardOutput=, StandardError= with -t; nothing without',
+    how: 'with -t, whatever it says: StandardInput=, StandardOutput=, StandardError=; without -t nothing',
   },
-  'process.consoleSize': { by: 'kept', how: 'the size of the caller’s terminal is taken' },
+  'process.consoleSize': { by: 'kept', how: 'where oci-run -t has no terminal itself to take the size from' },
   'process.user.uid': { by: 'shim', how: 'setpriv --reuid' },
   'process.user.gid': { by: 'shim', how: 'setpriv --regid' },
   'process.user.umask': { by: 'unit', how: 'UMask=' },

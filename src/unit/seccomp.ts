@@ -52,7 +52,7 @@ interface Refusal {
 const SHIM_CALLS = words(
   'setns execve openat read close fstat newfstatat mmap mprotect munmap brk pread64 access faccessat readlinkat',
   'arch_prctl set_tid_address set_robust_list rseq prlimit64 getrandom prctl capget capset setuid setgid setgroups',
-  'setresuid setresgid getuid geteuid getgid getegid exit_group futex lseek write uname statfs fcntl ioctl',
+  'setsid getpgrp getpid setresuid setresgid getuid geteuid getgid getegid exit_group futex lseek write uname statfs fcntl ioctl',
 );
 
 /** A list of names with one error number, for all architectures of the machine; undefined where it is anything else. */

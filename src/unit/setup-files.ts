@@ -7,6 +7,7 @@ import { LOG_FIFO } from './log-units.ts';
 import type { MountPlan } from './mounts.ts';
 import type { NamespacePlan } from './namespaces.ts';
 import { shellWord } from './shell.ts';
+import { askForTerminal } from './terminal.ts';
 
 export function deviceTree(spec: RuntimeSpec, mounts: MountPlan, context: UnitContext): string {
   // the journal's streams cannot be opened by name: see log-units.ts
@@ -20,7 +21,7 @@ ln -s ${stdout} dev/stdout
 ln -s ${stderr} dev/stderr
 chown -hR $B:$B dev
 ${deviceLines(spec).join('\n')}
-mount -t devpts -o newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,uid=$B,gid=$((B + 5)) devpts dev/pts
+mount -t devpts -o newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,uid=$B,gid=$((B + 5)) devpts dev/pts${askForTerminal(spec)}
 mount -t tmpfs -o "${shm}" shm dev/shm`;
 }
 

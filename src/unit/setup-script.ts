@@ -21,6 +21,7 @@ import { deviceTree, networkFiles } from './setup-files.ts';
 import { preparedMounts, runTree } from './setup-mounts.ts';
 import { namespaceLines, rangeLines, USER_NAMESPACE, utsAndIPC } from './setup-namespaces.ts';
 import { shellWord, shellWords } from './shell.ts';
+import { awaitTerminal } from './terminal.ts';
 
 export function setupScript(
   spec: RuntimeSpec,
@@ -47,7 +48,7 @@ ${deviceTree(spec, mounts, context)}
 ${runTree(mounts, spec, context)}
 ${preparedMounts(mounts, context)}
 ${networkFiles(namespaces, context)}
-${utsAndIPC(spec, namespaces)}
+${utsAndIPC(spec, namespaces)}${awaitTerminal(spec)}
 ${setupHooks(spec, context).join('\n')}
 kill $holder
 rm user-ready other-ready

@@ -37,6 +37,7 @@ export function shimArgv(process: Process, options: ShimOptions = { uts: true })
   const init = options.init === undefined ? [] : [`${SHIM_DIR}/init`, '--'];
   return [
     ...program('nsenter', ...joined, '-S', '0', '-G', '0', '--'),
+    ...(process.terminal ? program('setsid', '--ctty') : []),
     ...setprivArgv(process, options.seccomp ?? false),
     ...(late.length > 0 ? lateEnvironment(late, init[0] ?? process.args[0] ?? '') : []),
     ...init,

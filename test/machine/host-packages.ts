@@ -21,6 +21,7 @@ const PACKAGES: Record<string, string> = {
   '/usr/bin/getfattr': 'attr',
   '/usr/bin/openssl': 'openssl',
   '/usr/bin/gcc': 'gcc',
+  '/usr/bin/catatonit': 'catatonit',
 };
 
 export async function ensureHostPackages(): Promise<void> {
