@@ -4,7 +4,7 @@
  * Invariant: however the program ends, short of SIGKILL, the user's terminal is left as it was found. Who joins a
  * terminal must turn the signals that would end the program into close() or an exit.
  */
-import { chownSync, closeSync, constants, openSync, statSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { ReadStream } from 'node:tty';
 import { systemCallError } from './syscalls.ts';
@@ -40,25 +40,32 @@ export function openTerminal(devpts: string, { uid, size }: TerminalOptions): Te
   control(master, TIOCSPTLCK, argument); // 0: unlock
   control(master, TIOCGPTN, argument);
   const slave = `${devpts}/${argument.readUInt32LE(0)}`;
-  const { uid: root, gid } = statSync(slave); // the kernel gives it to the container's root
-  chownSync(slave, root + uid, gid);
   setSize(master, process.stdout.isTTY ? sizeOf(process.stdout) : size);
   // without anybody there the master would read an end
   let held: number | undefined = openSync(slave, flags);
+  const { uid: root, gid } = fstatSync(held); // the kernel gives it to the container's root
+  const giveToUser = (fd: number) => {
+    fchownSync(fd, root + uid, gid);
+    fchmodSync(fd, 0o620);
+  };
+  giveToUser(held);
   let far: ReadStream | undefined;
-  const started = () => {
+  const release = () => {
     if (held !== undefined) closeSync(held);
     held = undefined;
   };
   return {
     slave,
-    started,
+    started() {
+      if (held !== undefined) giveToUser(held); // systemd 257 gives it to the unit's user
+      release();
+    },
     join(input) {
       far = new ReadStream(master); // both ways: a terminal is one handle
       return join(master, far, input);
     },
     close() {
-      started();
+      release();
       if (far === undefined) closeSync(master);
       else far.destroy();
     },

@@ -13,6 +13,7 @@ import { featuresOf } from '../../../src/unit/features.ts';
 import { quoteWord } from '../../../src/unit/setting.ts';
 import { shellWord } from '../../../src/unit/shell.ts';
 import { shimArgv, unitEnvironment } from '../../../src/unit/shim.ts';
+import { terminalStreams } from '../../../src/unit/terminal.ts';
 import { unitText } from '../../../src/unit/unit-text.ts';
 import { throwsOci } from '../expect-error.ts';
 
@@ -186,6 +187,32 @@ test('the shim joins the namespaces, becomes the user, and keeps the loader from
   ]); // biome-ignore format: one program a line
   process.args = ['a=b'];
   throwsOci(() => shimArgv(process), 'UNSUPPORTED', "command 'a=b'");
+});
+
+test('a terminal: the setup asks for it and waits, systemd opens it, the shim makes it the controlling one', () => {
+  const made = spec();
+  const without = containerUnits(made, context);
+  made.process.terminal = true;
+  const stdio = terminalStreams(context)!;
+  const withIt = containerUnits(made, { ...context, stdio });
+  const pts = '/run/oci/containers/web/mnt/dev/pts/0';
+  for (const name of ['StandardInputFile', 'StandardOutputFile', 'StandardErrorFile'])
+    assert.equal(value(withIt, name), pts);
+  const words = shimArgv(made.process);
+  const at = words.indexOf('/run/.oci/setsid');
+  assert.deepEqual(words.slice(at, at + 2), ['/run/.oci/setsid', '--ctty']);
+  // joined already, and not yet the user
+  assert.ok(words.indexOf('/run/.oci/nsenter') < at && at < words.indexOf('/run/.oci/setpriv'));
+  const { setupScript } = withIt;
+  const [devpts, asks, waits] = ['mount -t devpts', 'terminal-asked', 'terminal-open'].map((text) =>
+    setupScript.indexOf(text),
+  );
+  assert.ok(
+    devpts! > 0 && devpts! < asks! && asks! < waits! && waits! < setupScript.indexOf('kill $holder\nrm'),
+  );
+  assert.ok(
+    !/terminal|console/.test(without.setupScript) && !shimArgv(spec().process).join().includes('setsid'),
+  );
 });
 
 test('arguments arrive byte for byte in a property and escaped in text', () => {
