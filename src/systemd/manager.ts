@@ -62,9 +62,11 @@ export interface Manager {
 export async function connectManager(): Promise<Manager> {
   const bus = await connectBus();
   try {
-    const version = String(await getProperty(bus, MANAGER.path, MANAGER.interface, 'Version'));
-    const serviceProperties = await probeServiceProperties(bus);
-    return makeManager(bus, version.split(' ')[0] ?? version, serviceProperties);
+    const [version, serviceProperties] = await Promise.all([
+      getProperty(bus, MANAGER.path, MANAGER.interface, 'Version'),
+      probeServiceProperties(bus),
+    ]);
+    return makeManager(bus, String(version).split(' ')[0]!, serviceProperties);
   } catch (error) {
     bus.close();
     if (error instanceof BusError)
@@ -190,7 +192,7 @@ function noSuchUnit(unit: string, cause: BusError): OciError {
 async function getAll(bus: Bus, path: string, interfaceName: string): Promise<[string, unknown][]> {
   const target = { destination: SYSTEMD, path, interface: 'org.freedesktop.DBus.Properties' };
   const [all] = await bus.call(target, 'GetAll', 's', [interfaceName]);
-  return Object.entries(all as Record<string, unknown>).map(([name, value]) => [name, unwrap(value)]);
+  return [...(all as Map<string, unknown>)].map(([name, value]) => [name, unwrap(value)]);
 }
 
 /** Results of jobs, also of those that end before anybody waits for them. */

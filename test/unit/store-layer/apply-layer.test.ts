@@ -63,7 +63,13 @@ describe('attributes', () => {
       'same "x" = d/suid 6755 65535:65535 @1.5',
     ]);
     assert.deepEqual([entries, sizeBytes], [9, 4]);
-    assert.deepEqual(unsettled, { implied: [], undescribed: [], whiteouts: [], links: [], rootOpaque: false });
+    assert.deepEqual(unsettled, {
+      implied: [],
+      undescribed: [],
+      whiteouts: [],
+      links: [],
+      rootOpaque: false,
+    });
   });
   it('names lose nothing', async () => {
     const { tree } = await apply(tar({ name: Buffer.from([0xff, 0xfe, 0x41]) }));
@@ -486,7 +492,13 @@ describe('whiteouts in one layer', () => {
       { bottom: true },
     );
     assert.deepEqual(listing(tree).slice(1), ['d/', 'e/', 'f ""']);
-    assert.deepEqual(unsettled, { implied: [], undescribed: [], whiteouts: [], links: [], rootOpaque: false });
+    assert.deepEqual(unsettled, {
+      implied: [],
+      undescribed: [],
+      whiteouts: [],
+      links: [],
+      rootOpaque: false,
+    });
     assert.equal(execFileSync('getfattr', ['-R', '-d', tree], { encoding: 'utf8' }), '');
   });
   it('an opaque root is reported', async () => {
