@@ -5,14 +5,13 @@
  * What takes minutes is built once and cached: the packages, the images, a machine with the peers in it.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ensureBenchImages } from '../test/bench/bench-images.ts';
 import { writeDocs } from '../test/bench/docs.ts';
 import { measure, type Sample } from '../test/bench/measure.ts';
 import { PEERS, type Peer, STORE } from '../test/bench/peers.ts';
-import { goals, type Report, tableRows, textTable } from '../test/bench/results.ts';
+import { describeMachine, goals, type Report, tableRows, textTable } from '../test/bench/results.ts';
 import { ensureHostPackages } from '../test/machine/host-packages.ts';
 import { type Machine, stdoutOf } from '../test/machine/machine.ts';
 import { withMachine } from '../test/machine/with-machine.ts';
@@ -78,15 +77,6 @@ async function run(machine: Machine, { runs, images, peers }: Choice): Promise<R
     node,
     results,
   };
-}
-
-function describeMachine(): string[] {
-  return [
-    `${availableParallelism()} cores of ${cpus()[0]?.model ?? 'an unknown processor'}`,
-    `${(totalmem() / 2 ** 30).toFixed(0)} GiB of memory`,
-    `Linux ${release()}`,
-    `load ${loadavg()[0]!.toFixed(1)} at the end`,
-  ];
 }
 
 await main(async () => {

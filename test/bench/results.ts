@@ -1,4 +1,5 @@
 /** The results of a benchmark: medians, ratios, and the tables and the plot that show them. */
+import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
 import type { Sample } from './measure.ts';
 
 export interface Result {
@@ -19,6 +20,16 @@ export interface Report {
   /** Starting node and doing nothing. */
   readonly node: readonly Sample[];
   readonly results: readonly Result[];
+}
+
+/** What it runs on. */
+export function describeMachine(): string[] {
+  return [
+    `${availableParallelism()} cores of ${cpus()[0]?.model ?? 'an unknown processor'}`,
+    `${(totalmem() / 2 ** 30).toFixed(0)} GiB of memory`,
+    `Linux ${release()}`,
+    `load ${loadavg()[0]!.toFixed(1)} at the end`,
+  ];
 }
 
 export function median(values: readonly number[]): number {
