@@ -52,7 +52,8 @@ export function resolveUser(userText: string, database: UserDatabase): ResolvedU
   return {
     uid: user.uid,
     gid,
-    additionalGids: [...new Set(additional)].filter((g) => g !== gid),
+    // with the first of them, so that a set-group-ID program takes no group away that files are closed to
+    additionalGids: [...new Set([gid, ...additional])],
     home: user.home,
   };
 }

@@ -47,13 +47,17 @@ test('users by name, number and group', () => {
     ['1234', 77, 78, [], '/d'],
   ];
   for (const [text, uid, gid, additionalGids, home] of table)
-    assert.deepEqual(resolveUser(text, database), { uid, gid, additionalGids, home }, text);
+    assert.deepEqual(
+      resolveUser(text, database),
+      { uid, gid, additionalGids: [gid, ...additionalGids], home },
+      text,
+    );
 });
 
 test('an image without passwd and group', () => {
   const none = { passwd: '', group: '' };
-  assert.deepEqual(resolveUser('', none), { uid: 0, gid: 0, additionalGids: [], home: '/root' });
-  assert.deepEqual(resolveUser('5:6', none), { uid: 5, gid: 6, additionalGids: [], home: '/' });
+  assert.deepEqual(resolveUser('', none), { uid: 0, gid: 0, additionalGids: [0], home: '/root' });
+  assert.deepEqual(resolveUser('5:6', none), { uid: 5, gid: 6, additionalGids: [6], home: '/' });
   throwsOci(() => resolveUser('root', none), 'BAD_IMAGE', "user 'root' does not exist");
 });
 

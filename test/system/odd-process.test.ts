@@ -1,0 +1,324 @@
+/** Commands, environments and working directories of all shapes. */
+import { directory, file, hardLink, symlink } from '../unit/archive/tar-builder.ts';
+import {
+  busyboxFile,
+  type Case,
+  type Expected,
+  type OddImage,
+  odd,
+  PASSWD,
+  refused,
+  users,
+} from './odd-image.ts';
+
+const ARGS = 'printf "<%s>" "$0" "$@"';
+const NO_COMMAND = refused(127, /the image has no command and none was given/);
+const command = (name: string, config: object, expected: Expected, more: OddImage = {}): Case => [
+  name,
+  { config, ...more },
+  expected,
+];
+const script = (text: string) => file('s', text, { mode: 0o755 });
+const odds = [
+  '%n%%',
+  '$HOME',
+  '${PATH}',
+  '-@+!:',
+  '',
+  ' ',
+  'a\nb',
+  '\t',
+  "'",
+  '"',
+  '\\',
+  '\\x41',
+  '#;',
+  'ü\u2028',
+  '=',
+];
+
+odd('commands', [
+  command('Cmd alone', { Cmd: ['echo', 'a'] }, 'a\n'),
+  command('Entrypoint alone', { Entrypoint: ['echo', 'a'] }, 'a\n'),
+  command('both', { Entrypoint: ['echo', 'a'], Cmd: ['b'] }, 'a b\n'),
+  command('a command instead of Cmd', { Entrypoint: ['echo', 'a'], Cmd: ['b'] }, 'a c d\n', {
+    run: ['c', 'd'],
+  }),
+  command('--entrypoint drops Cmd', { Entrypoint: ['false'], Cmd: ['b'] }, '\n', {
+    options: ['--entrypoint', 'echo'],
+  }),
+  command('--entrypoint with words', { Entrypoint: ['false'] }, 'x y\n', {
+    options: ['--entrypoint', '["echo", "x"]'],
+    run: ['y'],
+  }),
+  command("--entrypoint ''", { Entrypoint: ['false'], Cmd: ['b'] }, 'c\n', {
+    options: ['--entrypoint', ''],
+    run: ['echo', 'c'],
+  }),
+  command("--entrypoint '' without a command", { Entrypoint: ['true'], Cmd: ['true'] }, NO_COMMAND, {
+    options: ['--entrypoint', ''],
+  }),
+  command('neither', {}, NO_COMMAND),
+  command('empty arrays', { Entrypoint: [], Cmd: [] }, NO_COMMAND),
+  command(
+    'null',
+    { Entrypoint: null, Cmd: null, Env: null, Volumes: null, Labels: null, User: null, WorkingDir: null },
+    'x\n',
+    { run: ['echo', 'x'] },
+  ),
+  command('an empty word', { Cmd: [''] }, NO_COMMAND),
+  command('Cmd as a string', { Cmd: 'echo a' }, refused(65, /config Cmd is not an array/)),
+  command('Cmd of numbers', { Cmd: [1] }, refused(65, /config Cmd/)),
+  command('a NUL', { Cmd: ['echo', 'a\0b'] }, refused(65, /NUL/)),
+  command(
+    'odd arguments',
+    { Entrypoint: ['/bin/sh', '-c', ARGS, ...odds] },
+    odds.map((each) => `<${each}>`).join(''),
+  ),
+  command(
+    '10,000 arguments',
+    { Cmd: ['sh', '-c', 'echo $#', 'sh', ...Array<string>(10_000).fill('x')] },
+    '10000\n',
+  ),
+  command(
+    'an argument of 100 KiB',
+    { Cmd: ['sh', '-c', 'echo ${#1}', 'sh', 'x'.repeat(102_400)] },
+    '102400\n',
+  ),
+  command('an argument that is too long', { Cmd: ['echo', 'x'.repeat(131_072)] }, refused(65, /131072/)),
+  command(
+    'a command that begins with -',
+    { Cmd: ['-x'] },
+    { status: 0, stdout: 'dash\n' },
+    { layers: [[file('bin/-x', '#!/bin/sh\necho dash\n', { mode: 0o755 })]] },
+  ),
+  command('a command with %, $, @ and blanks', { Cmd: ['@+! %n $HOME'] }, 'odd\n', {
+    layers: [[file('bin/@+! %n $HOME', '#!/bin/sh\necho odd\n', { mode: 0o755 })]],
+  }),
+  command('a command with =', { Cmd: ['a=b'] }, 'equals\n', {
+    layers: [[file('bin/a=b', '#!/bin/sh\necho equals\n', { mode: 0o755 })]],
+  }),
+  command('a command with a line break', { Cmd: ['/bin/a\nb'] }, 'odd\n', {
+    layers: [[file('bin/a\nb', '#!/bin/sh\necho odd\n', { mode: 0o755 })]],
+  }),
+  command('not there', { Cmd: ['nothing'] }, refused(127, /command 'nothing' does not exist/)),
+  command('not there, absolute', { Cmd: ['/nothing'] }, refused(127, /command '\/nothing' does not exist/)),
+  command('not executable', { Cmd: ['/f'] }, refused(126, /command '\/f' is not executable/), {
+    layers: [[file('f')]],
+  }),
+  command('a directory', { Cmd: ['/etc'] }, refused(126, /command '\/etc' is a directory/)),
+  command('a fifo', { Cmd: ['/f'] }, refused(126, /command '\/f' is a fifo/), {
+    layers: [[{ name: 'f', type: '6', mode: 0o755 }]],
+  }),
+  command('a dangling link', { Cmd: ['/f'] }, refused(127, /command '\/f' does not exist/), {
+    layers: [[symlink('f', 'g')]],
+  }),
+  command('a link that leads round', { Cmd: ['/f'] }, refused(127, /command '\/f' does not exist/), {
+    layers: [[symlink('f', 'f')]],
+  }),
+  command('a link to the host', { Cmd: ['/f'] }, refused(127, /command '\/f' does not exist/), {
+    layers: [[symlink('f', '../../../../usr/bin/systemctl')]],
+  }),
+  command('a link', { Cmd: ['/f', 'x'] }, 'x\n', {
+    layers: [[symlink('f', 'g'), symlink('g', '/bin/echo')]],
+  }),
+  command('a hard link', { Cmd: ['/echo', 'x'] }, 'x\n', { layers: [[hardLink('echo', 'bin/busybox')]] }),
+  command('a script', { Cmd: ['/s', 'x'] }, '</s><x>', { layers: [[script(`#!/bin/sh\n${ARGS}\n`)]] }),
+  command(
+    'a script without #!',
+    { Cmd: ['/s'] },
+    { status: 126, stderr: /Exec format error/ },
+    { layers: [[script('echo plain\n')]] },
+  ),
+  command(
+    'an empty file',
+    { Cmd: ['/s'] },
+    { status: 126, stderr: /Exec format error/ },
+    { layers: [[script('')]] },
+  ),
+  command(
+    'an interpreter that is not there',
+    { Cmd: ['/s'] },
+    { status: 127, stderr: /No such file/ },
+    { layers: [[script('#!/no/such\n')]] },
+  ),
+  command(
+    'executable for others only',
+    { User: '1000', Cmd: ['/s'] },
+    { status: 126, stderr: /Permission denied/ },
+    { layers: [[busyboxFile('s', { mode: 0o700 })]] },
+  ),
+  command(
+    'in a directory that is closed',
+    { User: '1000', Cmd: ['/d/s'] },
+    { status: 126, stderr: /Permission denied/ },
+    { layers: [[directory('d', 0o700), busyboxFile('d/s')]] },
+  ),
+  command("the image's PATH", { Env: ['PATH=/x:/bin'], Cmd: ['echo', 'a'] }, 'mine\n', {
+    layers: [[file('x/echo', '#!/bin/sh\necho mine\n', { mode: 0o755 })]],
+  }),
+  command('PATH of --env', { Cmd: ['other'] }, 'mine\n', {
+    options: ['-e', 'PATH=/x:/bin'],
+    layers: [[file('x/other', '#!/bin/sh\necho mine\n', { mode: 0o755 })]],
+  }),
+  command('what is not executable is passed over', { Env: ['PATH=/x:/bin'], Cmd: ['echo', 'a'] }, 'a\n', {
+    layers: [[file('x/echo')]],
+  }),
+  command('a relative command', { WorkingDir: '/bin', Cmd: ['./echo', 'x'] }, 'x\n'),
+  command('a relative command with ..', { WorkingDir: '/tmp', Cmd: ['../bin/echo', 'x'] }, 'x\n'),
+  command('set-user-ID', { User: '1000', Cmd: ['/id', '-u'] }, '0\n', {
+    layers: [[busyboxFile('id', { mode: 0o4755 })]],
+  }),
+  command('set-user-ID without new privileges', { User: '1000', Cmd: ['/id', '-u'] }, '1000\n', {
+    options: ['--security-opt', 'no-new-privileges'],
+    layers: [[busyboxFile('id', { mode: 0o4755 })]],
+  }),
+  command('argv[0] of a multi-call program', { Cmd: ['busybox', 'echo', 'x'] }, 'x\n'),
+]);
+
+/** Everything but what every container has. */
+const ENV =
+  "tr '\\0' '\\1' </proc/self/environ | tr '\\n' '\\2' | tr '\\1' '\\n' | grep -vE '^(HOME|HOSTNAME|container|SHLVL|PWD|OLDPWD|_)=' | sort; true";
+const env = (name: string, Env: unknown, expected: Expected, more: OddImage = {}): Case => [
+  name,
+  { config: { Env }, run: ['/bin/sh', '-c', ENV], ...more },
+  expected,
+];
+const raw = (value: Buffer) => (document: object) => {
+  const text = JSON.stringify({ ...document, config: { Env: ['PATH=/bin', 'X=@'] } });
+  const at = text.indexOf('X=@') + 2;
+  return Buffer.concat([Buffer.from(text.slice(0, at)), value, Buffer.from(text.slice(at + 1))]);
+};
+
+odd('environments', [
+  env('values with =', ['PATH=/bin', 'A=b=c=', 'B==='], 'A=b=c=\nB===\nPATH=/bin\n'),
+  env('no value', ['PATH=/bin', 'A='], 'A=\nPATH=/bin\n'),
+  env('no =', ['PATH=/bin', 'A', 'B=1'], 'B=1\nPATH=/bin\n'),
+  env('no name', ['PATH=/bin', '=x', '', '='], 'PATH=/bin\n'),
+  env('twice: the last counts', ['PATH=/bin', 'A=1', 'B=2', 'A=3'], 'A=3\nB=2\nPATH=/bin\n'),
+  env(
+    'odd values',
+    [
+      'PATH=/bin',
+      'A=a\nb',
+      'B="\'',
+      'C=%n%%',
+      'D=$HOME ${X}',
+      'E=\\x',
+      'F= a  b ',
+      'G=\t',
+      'H=ü\u2028',
+      'I=#;',
+    ],
+    'A=a\u0002b\nB="\'\nC=%n%%\nD=$HOME ${X}\nE=\\x\nF= a  b \nG=\t\nH=ü\u2028\nI=#;\nPATH=/bin\n',
+  ),
+  env(
+    'odd names',
+    ['PATH=/bin', 'a.b=1', '1=2', 'a b=3', 'ü=4', 'a-b=5', '%n=6', '$X=7', 'a"=8'],
+    '$X=7\n%n=6\n1=2\nPATH=/bin\na b=3\na"=8\na-b=5\na.b=1\nü=4\n',
+  ),
+  env(
+    'names with line breaks',
+    ['PATH=/bin', 'A\nExecStart=/x', 'B=\n[Service]\nUser=root'],
+    'A\u0002ExecStart=/x\nB=\u0002[Service]\u0002User=root\nPATH=/bin\n',
+  ),
+  env(
+    'control characters',
+    ['PATH=/bin', 'A=\u0001b\u001b[2J\u007f'],
+    /^A=\nb\u001b\[2J\u007f\nPATH=\/bin\n$/,
+  ),
+  env('a NUL', ['PATH=/bin', 'A=b\0c'], refused(65, /NUL/)),
+  env('bytes that are not UTF-8', [], refused(65, /UTF-8/), { document: raw(Buffer.from([0xff, 0xfe])) }),
+  env('100 KiB', ['PATH=/bin', `A=${'x'.repeat(102_400)}`], '102400\n', { run: ['sh', '-c', 'echo ${#A}'] }),
+  env('longer than the kernel takes', ['PATH=/bin', `A=${'x'.repeat(131_072)}`], refused(65, /131074/)),
+  env('a thousand', ['PATH=/bin', ...Array.from({ length: 1000 }, (_, i) => `V${i}=${i}`)], '1001\n', {
+    run: ['sh', '-c', `${ENV} | wc -l`],
+  }),
+  env(
+    'what steers the loader',
+    ['PATH=/bin', 'LD_PRELOAD=/x.so', 'LD_LIBRARY_PATH=/l', 'GLIBC_TUNABLES=a'],
+    'GLIBC_TUNABLES=a\nLD_LIBRARY_PATH=/l\nLD_PRELOAD=/x.so\nPATH=/bin\n',
+  ),
+  env(
+    'what systemd sets',
+    [
+      'PATH=/bin',
+      'USER=x',
+      'LOGNAME=y',
+      'SHELL=z',
+      'LANG=l',
+      'NOTIFY_SOCKET=/n',
+      'INVOCATION_ID=i',
+      'LISTEN_FDS=3',
+    ],
+    'INVOCATION_ID=i\nLANG=l\nLISTEN_FDS=3\nLOGNAME=y\nNOTIFY_SOCKET=/n\nPATH=/bin\nSHELL=z\nUSER=x\n',
+  ),
+  env('no PATH', [], /^PATH=\/usr\/local\/sbin:\/usr\/local\/bin:\/usr\/sbin:\/usr\/bin:\/sbin:\/bin\n$/),
+  env('an empty PATH', ['PATH='], 'PATH=\n', {
+    run: ['/bin/sh', '-c', `export PATH; p=$PATH; /bin/printf 'PATH=%s\\n' "$p"`],
+  }),
+  env(
+    'its own HOME, HOSTNAME, TERM and container',
+    ['PATH=/bin', 'HOME=/h', 'HOSTNAME=x', 'TERM=vt', 'container=mine'],
+    '/h x vt mine\n',
+    { run: ['sh', '-c', 'echo $HOME $HOSTNAME $TERM $container'] },
+  ),
+  env('an empty HOME', ['PATH=/bin', 'HOME='], '<>\n', { run: ['sh', '-c', 'echo "<$HOME>"'] }),
+  env('--env', ['PATH=/bin', 'A=1', 'B=2'], 'A=3\nB=2\nC=\nD=x\nPATH=/bin\n', {
+    options: ['-e', 'A=3', '-e', 'C=', '--env', 'D=x'],
+  }),
+  env('--env from the caller', ['PATH=/bin', 'A=1', 'B=2'], 'A=outer\nB=2\nPATH=/bin\n', {
+    options: ['-e', 'A', '-e', 'NOT_SET'],
+    env: { A: 'outer' },
+  }),
+  env('--env without a name', ['PATH=/bin'], refused(64, /--env: '=x' has no name/), {
+    options: ['-e', '=x'],
+  }),
+  env('not an array', 'PATH=/bin', refused(65, /config Env is not an array/)),
+]);
+
+const DIR = 'pwd; stat -c "%u:%g %a" .';
+const cwd = (WorkingDir: unknown, expected: Expected, more: OddImage = {}): Case => [
+  JSON.stringify(WorkingDir) + (more.options ?? []).map((each) => ` ${each}`).join(''),
+  { config: { WorkingDir }, run: DIR, ...more },
+  expected,
+];
+const here = (path: string, attributes = '0:0 755') => `${path}\n${attributes}\n`;
+
+odd('working directories', [
+  cwd('', here('/')),
+  cwd('/', here('/')),
+  cwd('/tmp', here('/tmp', '0:0 1777')),
+  cwd('/new', here('/new')),
+  cwd('/a/b/c/d', here('/a/b/c/d')),
+  cwd('/tmp/new/', here('/tmp/new')),
+  cwd('//tmp///', here('/tmp', '0:0 1777')),
+  cwd('/./tmp/.', here('/tmp', '0:0 1777')),
+  cwd('/ü %n$X"\\', here('/ü %n$X"\\')),
+  cwd('/a\nb', here('/a\nb')),
+  cwd('/ a ', here('/ a ')),
+  cwd("/it's", here("/it's")),
+  cwd(`/${'long/'.repeat(50)}x`, here(`/${'long/'.repeat(50)}x`)),
+  cwd('tmp', refused(65, /'tmp' is not an absolute path/)),
+  cwd('/tmp/../etc', refused(65, /is not an absolute path/)),
+  cwd('/f', refused(65, /working directory '\/f' is a file/), { layers: [[file('f')]] }),
+  cwd('/f/d', refused(65, /working directory '\/f\/d'/), { layers: [[file('f')]] }),
+  cwd('/d', here('/e', '5:6 700'), {
+    layers: [[symlink('d', 'e'), directory('e', 0o700, { uid: 5, gid: 6 })]],
+  }),
+  cwd('/d/new', here('/e/new'), { layers: [[symlink('d', '/e'), directory('e')]] }),
+  cwd('/d', here('/root/x'), { layers: [[symlink('d', '../../../root/x')]] }),
+  cwd('/proc', { status: 0, stdout: /^\/proc\n/ }),
+  cwd('/dev/shm', here('/dev/shm', '0:0 1777')),
+  cwd('/run/x', here('/run/x')),
+  cwd('/new', here('/new'), { config: { WorkingDir: '/new', User: 'alice' }, layers: [users(PASSWD)] }),
+  cwd(
+    '/shut',
+    { status: 126, stderr: /.*/ },
+    { config: { WorkingDir: '/shut', User: '1000' }, layers: [[directory('shut', 0o700)]] },
+  ),
+  cwd('/tmp', here('/w'), { options: ['-w', '/w'] }),
+  cwd('/new', refused(65, /read-only/), { options: ['--read-only', '-w', '/proc/none'] }),
+  cwd('/new', here('/new'), { options: ['--read-only'] }),
+  cwd(7, refused(65, /config WorkingDir is not a string/)),
+]);
