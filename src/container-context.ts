@@ -5,8 +5,9 @@
  * Invariant: nothing is mounted or written here, and no path of the tree is followed out of it.
  */
 import { statSync } from 'node:fs';
-import { checkCommand } from './bundle/command.ts';
+import { COMMAND_HEAD_BYTES, checkCommand } from './bundle/command.ts';
 import { canonicalPoint, type Point, planScaffold } from './bundle/scaffold.ts';
+import { whoEntersDirectory } from './bundle/working-directory.ts';
 import { VOLUME_OPTION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
@@ -15,7 +16,7 @@ import type { UnitContext } from './unit/context.ts';
 import { isBind } from './unit/mounts.ts';
 
 /** The same for a container of an image and one of a bundle. */
-export type CommonContext = Omit<UnitContext, 'scaffold' | 'copyUp'>;
+export type CommonContext = Omit<UnitContext, 'scaffold' | 'copyUp' | 'cwdBy'>;
 
 /**
  * `directories` and `files`: what must exist in the root beside the mount points of `spec`. Throws COMMAND_NOT_FOUND,
@@ -28,26 +29,23 @@ export function containerContext(
   points: { directories: readonly string[]; files: readonly string[] },
 ): UnitContext {
   const mounts = spec.mounts.filter((mount) => isBind(mount) || mount.type === 'tmpfs');
+  const { args, env, cwd } = spec.process;
+  const covered = (path: string) => mounts.some((mount) => isBelow(path, mount.destination));
   checkCommand({
-    args: spec.process.args,
-    env: spec.process.env,
-    cwd: spec.process.cwd,
+    args,
+    env,
+    cwd,
     lookup: (path) => tree.lookup(path),
-    covered: (path) => mounts.some((mount) => isBelow(path, mount.destination)),
+    head: (path) => tree.readHead(path, COMMAND_HEAD_BYTES),
+    covered,
   });
-  const cwd = tree.lookup(spec.process.cwd);
-  if (cwd !== undefined && cwd.kind !== 'directory')
-    throw new OciError(
-      'BAD_IMAGE',
-      `working directory ${quote(spec.process.cwd)} is a ${cwd.kind} in the image`,
-      { hint: 'Name another one with --workdir /DIR.' },
-    );
   const lookup = (path: string) => tree.lookup(path, { followLast: false });
+  const cwdBy = whoEntersDirectory({ cwd, idBase: common.idBase, lookup, covered });
   const scaffold = planScaffold(
     [
       { path: common.rootfs === undefined ? '/run/.oci' : '/run', kind: 'directory' },
       ...[...ALWAYS_THERE, ...points.directories].map((path): Point => ({ path, kind: 'any' })),
-      { path: spec.process.cwd, kind: 'directory' },
+      { path: cwd, kind: 'directory' },
       ...points.files.map((path): Point => ({ path, kind: 'file' })),
       ...mounts.map(
         (mount): Point => ({ path: mount.destination, kind: showsDirectory(mount) ? 'directory' : 'file' }),
@@ -64,6 +62,7 @@ export function containerContext(
     );
   return {
     ...common,
+    cwdBy,
     scaffold,
     copyUp: new Map(
       [...mounts.map((mount) => mount.destination), '/run']

@@ -16,6 +16,8 @@ export interface CommandInput {
   cwd: string;
   /** What lies at an absolute path of the image, symlinks followed inside it. */
   lookup: (path: string) => CommandFile | undefined;
+  /** How a file of the image begins. */
+  head: (path: string) => Uint8Array | undefined;
   /** True for a path that a mount will cover: it cannot be judged beforehand. */
   covered: (path: string) => boolean;
 }
@@ -44,7 +46,11 @@ export function checkCommand(input: CommandInput): void {
     if (file === undefined) continue;
     if (file.kind !== 'file') cannotRun ??= `is a ${file.kind}`;
     else if ((file.mode & 0o111) === 0) cannotRun ??= 'is not executable';
-    else return;
+    else {
+      if (!isPlainText(input.head(path))) return;
+      cannotRun ??= 'is text without #!';
+      break;
+    }
   }
   if (cannotRun === undefined)
     throw new OciError('COMMAND_NOT_FOUND', `command ${quote(command)} does not exist in the image`, {
@@ -53,6 +59,13 @@ export function checkCommand(input: CommandInput): void {
   throw new OciError('COMMAND_CANNOT_RUN', `command ${quote(command)} ${cannotRun}`, {
     hint: 'Name an executable file of the image, or change its mode there.',
   });
+}
+
+export const COMMAND_HEAD_BYTES = 128;
+
+/** What the kernel refuses (ENOEXEC) and execvp(3) would hand to a shell. Whether it takes other formats is its secret. */
+function isPlainText(head: Uint8Array | undefined): boolean {
+  return head !== undefined && !head.includes(0) && !Buffer.from(head).toString('latin1').startsWith('#!');
 }
 
 function candidates(command: string, input: CommandInput): string[] {

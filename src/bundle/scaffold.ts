@@ -111,7 +111,7 @@ function addCover(
 }
 
 /** `/a/b` → `/a`, `/a/b`. */
-function prefixes(path: string): string[] {
+export function prefixes(path: string): string[] {
   const parts = path.split('/').slice(1);
   return parts.map((_, index) => `/${parts.slice(0, index + 1).join('/')}`);
 }

@@ -68,6 +68,8 @@ export interface MergedTree {
   lookup(path: string | Buffer, options?: { followLast?: boolean }): MergedEntry | undefined;
   /** Content of a regular file, symlinks followed; undefined when there is none. Throws BAD_IMAGE beyond `maxBytes`. */
   readFile(path: string | Buffer, maxBytes: number): Buffer | undefined;
+  /** The first bytes of a regular file, symlinks followed; undefined when there is none. */
+  readHead(path: string | Buffer, maxBytes: number): Buffer | undefined;
   close(): void;
 }
 
@@ -77,6 +79,20 @@ export function openMergedTree(trees: readonly string[]): MergedTree {
   const find = (path: string | Buffer, followLast: boolean): StackWay | undefined => {
     const way = stack.walk(toByteString(path).split('/'), followLast);
     return way.problem === undefined && way.missing.length === 0 ? way : undefined;
+  };
+  const readStart = (way: StackWay | undefined, path: string | Buffer, bytes: number): Buffer | undefined => {
+    if (way === undefined || kindOf(way.node.stat.mode) !== 'file') return undefined;
+    const flags = O_RDONLY | O_NONBLOCK;
+    const fd = check(stack.open(way.node.trees[0]!, way.names, flags), 'open', quote(String(path)));
+    try {
+      const content = Buffer.alloc(Math.min(bytes, way.node.stat.size));
+      return content.subarray(
+        0,
+        content.length === 0 ? 0 : check(read(fd, content), 'read', quote(String(path))),
+      );
+    } finally {
+      close(fd);
+    }
   };
   return {
     lookup(path, options = {}) {
@@ -96,23 +112,12 @@ export function openMergedTree(trees: readonly string[]): MergedTree {
     },
     readFile(path, maxBytes) {
       const way = find(path, true);
-      if (way === undefined || kindOf(way.node.stat.mode) !== 'file') return undefined;
-      const { size } = way.node.stat;
-      if (size > maxBytes)
+      const size = way?.node.stat.size ?? 0;
+      if (way !== undefined && kindOf(way.node.stat.mode) === 'file' && size > maxBytes)
         throw new OciError('BAD_IMAGE', `${quote(String(path))} has ${size} bytes, more than ${maxBytes}`);
-      const fd = check(
-        stack.open(way.node.trees[0]!, way.names, O_RDONLY | O_NONBLOCK),
-        'open',
-        quote(String(path)),
-      );
-      try {
-        const content = Buffer.alloc(size);
-        const bytes = check(size === 0 ? 0 : read(fd, content), 'read', quote(String(path)));
-        return content.subarray(0, bytes);
-      } finally {
-        close(fd);
-      }
+      return readStart(way, path, size);
     },
+    readHead: (path, maxBytes) => readStart(find(path, true), path, maxBytes),
     close: () => stack.close(),
   };
 }

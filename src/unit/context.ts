@@ -34,6 +34,8 @@ export interface UnitContext {
       owner?: { uid: number; gid: number };
     }[];
   };
+  /** Who enters the payload's working directory. */
+  cwdBy: 'unit' | 'shim';
   /** Destinations of mounts that begin with what the root has there → its canonical path; what it lacks is not here. */
   copyUp: ReadonlyMap<string, string>;
   /** What the files in /etc say that every container of an image has; a bundle brings its own. */

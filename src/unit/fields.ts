@@ -67,7 +67,7 @@ export const FIELDS: Readonly<Record<string, Fate>> = {
   'process.args': { by: 'unit', how: 'ExecStart=, after the words of the shim' },
   'process.commandLine': { by: 'refused', how: OTHER_SYSTEM },
   'process.env': { by: 'unit', how: 'Environment=; what steers the dynamic loader by the shim' },
-  'process.cwd': { by: 'unit', how: 'WorkingDirectory=' },
+  'process.cwd': { by: 'unit', how: 'WorkingDirectory=; nsenter --wdns where systemd cannot enter it' },
   'process.capabilities': {
     by: 'shim',
     how: 'setpriv --bounding-set, --inh-caps, --ambient-caps; the kernel makes the effective and permitted sets of them',

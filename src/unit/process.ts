@@ -23,6 +23,7 @@ export function processSettings(
         uts: planNamespaces(linux).uts === 'own',
         seccomp: seccomp?.by === 'setpriv',
         init: context.init,
+        cwd: context.cwdBy === 'shim',
       }),
     ),
     ...(seccomp?.settings ?? []),
@@ -30,7 +31,7 @@ export function processSettings(
     // what systemd adds of its own is not the image's
     boolean('SetLoginEnvironment', false),
     list('UnsetEnvironment', systemdVariables(process)),
-    string('WorkingDirectory', process.cwd),
+    ...(context.cwdBy === 'unit' ? [string('WorkingDirectory', process.cwd)] : []),
     mode('UMask', process.user.umask ?? 0o022),
     ...schedulingSettings(process),
     ...personalitySettings(linux.personality, context.features),
@@ -38,8 +39,18 @@ export function processSettings(
   ];
 }
 
+/** MAX_ARG_STRLEN, less the NUL: execve(2). */
+const STRING_MAX_BYTES = 131_071;
+
 /** What no process can be given, whoever asks for it. */
 function checkProcess({ args, env, cwd, user }: Process, rangeSize: number): void {
+  for (const text of [...args, ...env])
+    if (Buffer.byteLength(text) > STRING_MAX_BYTES)
+      throw new OciError(
+        'COMMAND_CANNOT_RUN',
+        `${quote(`${text.slice(0, 20)}…`)} has ${Buffer.byteLength(text)} bytes: the kernel takes arguments and variables of at most ${STRING_MAX_BYTES}`,
+        { hint: 'Pass it in a file.' },
+      );
   for (const arg of args)
     if (arg.includes('\0'))
       throw new OciError('BAD_IMAGE', `argument ${quote(arg)} holds a NUL byte`, {

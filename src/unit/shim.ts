@@ -28,6 +28,8 @@ export interface ShimOptions {
   /** Load SECCOMP_FILTER. */
   seccomp?: boolean;
   init?: string | undefined;
+  /** Enter the working directory. */
+  cwd?: boolean;
 }
 
 /** argv of ExecStart=: join the container's user and uts namespaces, become the user, run the payload. */
@@ -36,10 +38,23 @@ export function shimArgv(process: Process, options: ShimOptions = { uts: true })
   const joined = [`--user=${SHIM_DIR}/userns`, ...(options.uts ? [`--uts=${SHIM_DIR}/utsns`] : [])];
   const init = options.init === undefined ? [] : [`${SHIM_DIR}/init`, '--'];
   return [
-    ...program('nsenter', ...joined, '-S', '0', '-G', '0', '--'),
+    ...program(
+      'nsenter',
+      ...joined,
+      '-S',
+      '0',
+      '-G',
+      '0',
+      ...(options.cwd ? [`--wdns=${process.cwd}`] : []),
+      '--',
+    ),
     ...(process.terminal ? program('setsid', '--ctty') : []),
     ...setprivArgv(process, options.seccomp ?? false),
-    ...(late.length > 0 ? lateEnvironment(late, init[0] ?? process.args[0] ?? '') : []),
+    ...(late.length > 0
+      ? lateEnvironment(late, init[0] ?? process.args[0] ?? '')
+      : overridesModes(process)
+        ? []
+        : program('setpriv', '--')),
     ...init,
     ...process.args,
   ];
@@ -91,6 +106,11 @@ function setprivArgv(process: Process, seccomp: boolean): string[] {
     ...(seccomp ? ['--seccomp-filter', SECCOMP_FILTER] : []),
     '--',
   );
+}
+
+/** setpriv has all its capabilities until it executes the next program: whether it may must not be judged by them. */
+function overridesModes({ user, capabilities }: Process): boolean {
+  return user.uid === 0 && capabilities !== undefined && capabilities.bounding.includes('CAP_DAC_OVERRIDE');
 }
 
 function lateEnvironment(late: readonly string[], command: string): string[] {

@@ -32,6 +32,8 @@ export interface OddImage {
   /** Of oci-run. */
   readonly options?: readonly string[];
   readonly env?: Record<string, string>;
+  /** What becomes of stdout before it is judged. */
+  readonly show?: (stdout: string) => string;
   /** A command; a text is a script for the image's shell. */
   readonly run?: string | readonly string[];
 }
@@ -132,7 +134,10 @@ export function odd(title: string, cases: readonly Case[]): void {
             timeoutMs: 30_000,
             ...(image.env === undefined ? {} : { env: image.env }),
           });
-          judge(result, expected);
+          judge(
+            image.show === undefined || result.status !== 0 ? result : { ...result, stdout: image.show(result.stdout) },
+            expected,
+          );
         });
     });
   });

@@ -85,7 +85,7 @@ odd('commands', [
     { Cmd: ['sh', '-c', 'echo ${#1}', 'sh', 'x'.repeat(102_400)] },
     '102400\n',
   ),
-  command('an argument that is too long', { Cmd: ['echo', 'x'.repeat(131_072)] }, refused(65, /131072/)),
+  command('an argument that is too long', { Cmd: ['echo', 'x'.repeat(131_072)] }, refused(126, /131072/)),
   command(
     'a command that begins with -',
     { Cmd: ['-x'] },
@@ -119,23 +119,15 @@ odd('commands', [
   command('a link to the host', { Cmd: ['/f'] }, refused(127, /command '\/f' does not exist/), {
     layers: [[symlink('f', '../../../../usr/bin/systemctl')]],
   }),
-  command('a link', { Cmd: ['/f', 'x'] }, 'x\n', {
-    layers: [[symlink('f', 'g'), symlink('g', '/bin/echo')]],
+  command('a link', { Cmd: ['/f', 'x'] }, '</f><x>', {
+    layers: [[symlink('f', 'g'), symlink('g', '/s'), script(`#!/bin/sh\n${ARGS}\n`)]],
   }),
   command('a hard link', { Cmd: ['/echo', 'x'] }, 'x\n', { layers: [[hardLink('echo', 'bin/busybox')]] }),
   command('a script', { Cmd: ['/s', 'x'] }, '</s><x>', { layers: [[script(`#!/bin/sh\n${ARGS}\n`)]] }),
-  command(
-    'a script without #!',
-    { Cmd: ['/s'] },
-    { status: 126, stderr: /Exec format error/ },
-    { layers: [[script('echo plain\n')]] },
-  ),
-  command(
-    'an empty file',
-    { Cmd: ['/s'] },
-    { status: 126, stderr: /Exec format error/ },
-    { layers: [[script('')]] },
-  ),
+  command('a script without #!', { Cmd: ['/s'] }, refused(126, /is text without #!/), {
+    layers: [[script('echo plain\n')]],
+  }),
+  command('an empty file', { Cmd: ['/s'] }, refused(126, /is text without #!/), { layers: [[script('')]] }),
   command(
     'an interpreter that is not there',
     { Cmd: ['/s'] },
@@ -144,15 +136,15 @@ odd('commands', [
   ),
   command(
     'executable for others only',
-    { User: '1000', Cmd: ['/s'] },
+    { User: '1000', Cmd: ['/echo'] },
     { status: 126, stderr: /Permission denied/ },
-    { layers: [[busyboxFile('s', { mode: 0o700 })]] },
+    { layers: [[busyboxFile('echo', { mode: 0o700 })]] },
   ),
   command(
     'in a directory that is closed',
-    { User: '1000', Cmd: ['/d/s'] },
+    { User: '1000', Cmd: ['/d/echo'] },
     { status: 126, stderr: /Permission denied/ },
-    { layers: [[directory('d', 0o700), busyboxFile('d/s')]] },
+    { layers: [[directory('d', 0o700), busyboxFile('d/echo')]] },
   ),
   command("the image's PATH", { Env: ['PATH=/x:/bin'], Cmd: ['echo', 'a'] }, 'mine\n', {
     layers: [[file('x/echo', '#!/bin/sh\necho mine\n', { mode: 0o755 })]],
@@ -166,115 +158,122 @@ odd('commands', [
   }),
   command('a relative command', { WorkingDir: '/bin', Cmd: ['./echo', 'x'] }, 'x\n'),
   command('a relative command with ..', { WorkingDir: '/tmp', Cmd: ['../bin/echo', 'x'] }, 'x\n'),
-  command('set-user-ID', { User: '1000', Cmd: ['/id', '-u'] }, '0\n', {
-    layers: [[busyboxFile('id', { mode: 0o4755 })]],
-  }),
-  command('set-user-ID without new privileges', { User: '1000', Cmd: ['/id', '-u'] }, '1000\n', {
-    options: ['--security-opt', 'no-new-privileges'],
-    layers: [[busyboxFile('id', { mode: 0o4755 })]],
-  }),
   command('argv[0] of a multi-call program', { Cmd: ['busybox', 'echo', 'x'] }, 'x\n'),
 ]);
 
-/** Everything but what every container has. */
-const ENV =
-  "tr '\\0' '\\1' </proc/self/environ | tr '\\n' '\\2' | tr '\\1' '\\n' | grep -vE '^(HOME|HOSTNAME|container|SHLVL|PWD|OLDPWD|_)=' | sort; true";
-const env = (name: string, Env: unknown, expected: Expected, more: OddImage = {}): Case => [
+/** What is not in every container. */
+const environment = (stdout: string) =>
+  JSON.stringify(
+    stdout
+      .split('\0')
+      .slice(0, -1)
+      .filter((entry) => !/^(HOME|HOSTNAME|container)=/.test(entry))
+      .sort(),
+  );
+const PATH = 'PATH=/bin';
+const env = (
+  name: string,
+  Env: unknown,
+  expected: readonly string[] | Expected,
+  more: OddImage = {},
+): Case => [
   name,
-  { config: { Env }, run: ['/bin/sh', '-c', ENV], ...more },
-  expected,
+  {
+    config: { Env },
+    ...(more.run === undefined ? { run: ['/bin/cat', '/proc/self/environ'], show: environment } : {}),
+    ...more,
+  },
+  Array.isArray(expected) ? JSON.stringify([...expected].sort()) : (expected as Expected),
 ];
 const raw = (value: Buffer) => (document: object) => {
   const text = JSON.stringify({ ...document, config: { Env: ['PATH=/bin', 'X=@'] } });
   const at = text.indexOf('X=@') + 2;
   return Buffer.concat([Buffer.from(text.slice(0, at)), value, Buffer.from(text.slice(at + 1))]);
 };
+const oddValues = [
+  'A=a\nb',
+  'B="\'',
+  'C=%n%%',
+  'D=$HOME ${X}',
+  'E=\\x',
+  'F= a  b ',
+  'G=\t',
+  'H=ü\u2028',
+  'I=#;',
+  'J=\u0001\u001b[2J\u007f\r',
+];
+const oddNames = [
+  'a.b=1',
+  '1=2',
+  'a b=3',
+  'ü=4',
+  'a-b=5',
+  '%n=6',
+  '$X=7',
+  'a"=8',
+  'A\nExecStart=/x',
+  '\u0001=9',
+  '-u=10',
+  '[Service]=11',
+];
+const systemd = [
+  'USER=x',
+  'LOGNAME=y',
+  'SHELL=z',
+  'LANG=l',
+  'NOTIFY_SOCKET=/n',
+  'INVOCATION_ID=i',
+  'LISTEN_FDS=3',
+  'JOURNAL_STREAM=1:2',
+];
+const loader = [
+  'LD_PRELOAD=/x.so',
+  'LD_LIBRARY_PATH=/l',
+  'LD_DEBUG=all',
+  'GLIBC_TUNABLES=glibc.malloc.check=1',
+];
+const thousand = Array.from({ length: 1000 }, (_, i) => `V${i}=${i}`);
 
 odd('environments', [
-  env('values with =', ['PATH=/bin', 'A=b=c=', 'B==='], 'A=b=c=\nB===\nPATH=/bin\n'),
-  env('no value', ['PATH=/bin', 'A='], 'A=\nPATH=/bin\n'),
-  env('no =', ['PATH=/bin', 'A', 'B=1'], 'B=1\nPATH=/bin\n'),
-  env('no name', ['PATH=/bin', '=x', '', '='], 'PATH=/bin\n'),
-  env('twice: the last counts', ['PATH=/bin', 'A=1', 'B=2', 'A=3'], 'A=3\nB=2\nPATH=/bin\n'),
+  env('values with =', [PATH, 'A=b=c=', 'B==='], [PATH, 'A=b=c=', 'B===']),
+  env('no value', [PATH, 'A='], [PATH, 'A=']),
+  env('no =', [PATH, 'A', 'B=1'], [PATH, 'B=1']),
+  env('no name', [PATH, '=x', '', '='], [PATH]),
+  env('twice: the last counts', [PATH, 'A=1', 'B=2', 'A=3'], [PATH, 'A=3', 'B=2']),
+  env('odd values', [PATH, ...oddValues], [PATH, ...oddValues]),
+  env('odd names', [PATH, ...oddNames], [PATH, ...oddNames]),
   env(
-    'odd values',
-    [
-      'PATH=/bin',
-      'A=a\nb',
-      'B="\'',
-      'C=%n%%',
-      'D=$HOME ${X}',
-      'E=\\x',
-      'F= a  b ',
-      'G=\t',
-      'H=ü\u2028',
-      'I=#;',
-    ],
-    'A=a\u0002b\nB="\'\nC=%n%%\nD=$HOME ${X}\nE=\\x\nF= a  b \nG=\t\nH=ü\u2028\nI=#;\nPATH=/bin\n',
+    'a value that looks like a unit',
+    [PATH, 'B=\n[Service]\nUser=root'],
+    [PATH, 'B=\n[Service]\nUser=root'],
   ),
-  env(
-    'odd names',
-    ['PATH=/bin', 'a.b=1', '1=2', 'a b=3', 'ü=4', 'a-b=5', '%n=6', '$X=7', 'a"=8'],
-    '$X=7\n%n=6\n1=2\nPATH=/bin\na b=3\na"=8\na-b=5\na.b=1\nü=4\n',
-  ),
-  env(
-    'names with line breaks',
-    ['PATH=/bin', 'A\nExecStart=/x', 'B=\n[Service]\nUser=root'],
-    'A\u0002ExecStart=/x\nB=\u0002[Service]\u0002User=root\nPATH=/bin\n',
-  ),
-  env(
-    'control characters',
-    ['PATH=/bin', 'A=\u0001b\u001b[2J\u007f'],
-    /^A=\nb\u001b\[2J\u007f\nPATH=\/bin\n$/,
-  ),
-  env('a NUL', ['PATH=/bin', 'A=b\0c'], refused(65, /NUL/)),
+  env('a NUL', [PATH, 'A=b\0c'], refused(65, /NUL/)),
   env('bytes that are not UTF-8', [], refused(65, /UTF-8/), { document: raw(Buffer.from([0xff, 0xfe])) }),
-  env('100 KiB', ['PATH=/bin', `A=${'x'.repeat(102_400)}`], '102400\n', { run: ['sh', '-c', 'echo ${#A}'] }),
-  env('longer than the kernel takes', ['PATH=/bin', `A=${'x'.repeat(131_072)}`], refused(65, /131074/)),
-  env('a thousand', ['PATH=/bin', ...Array.from({ length: 1000 }, (_, i) => `V${i}=${i}`)], '1001\n', {
-    run: ['sh', '-c', `${ENV} | wc -l`],
-  }),
-  env(
-    'what steers the loader',
-    ['PATH=/bin', 'LD_PRELOAD=/x.so', 'LD_LIBRARY_PATH=/l', 'GLIBC_TUNABLES=a'],
-    'GLIBC_TUNABLES=a\nLD_LIBRARY_PATH=/l\nLD_PRELOAD=/x.so\nPATH=/bin\n',
-  ),
-  env(
-    'what systemd sets',
-    [
-      'PATH=/bin',
-      'USER=x',
-      'LOGNAME=y',
-      'SHELL=z',
-      'LANG=l',
-      'NOTIFY_SOCKET=/n',
-      'INVOCATION_ID=i',
-      'LISTEN_FDS=3',
-    ],
-    'INVOCATION_ID=i\nLANG=l\nLISTEN_FDS=3\nLOGNAME=y\nNOTIFY_SOCKET=/n\nPATH=/bin\nSHELL=z\nUSER=x\n',
-  ),
-  env('no PATH', [], /^PATH=\/usr\/local\/sbin:\/usr\/local\/bin:\/usr\/sbin:\/usr\/bin:\/sbin:\/bin\n$/),
-  env('an empty PATH', ['PATH='], 'PATH=\n', {
-    run: ['/bin/sh', '-c', `export PATH; p=$PATH; /bin/printf 'PATH=%s\\n' "$p"`],
-  }),
+  env('128 KiB', [PATH, `A=${'x'.repeat(131_069)}`], [PATH, `A=${'x'.repeat(131_069)}`]),
+  env('longer than the kernel takes', [PATH, `A=${'x'.repeat(131_070)}`], refused(126, /131072/)),
+  env('a thousand', [PATH, ...thousand], [PATH, ...thousand]),
+  env('what steers the loader', [PATH, ...loader], [PATH, ...loader]),
+  env('what systemd sets', [PATH, ...systemd], [PATH, ...systemd]),
+  env('no PATH', [], ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin']),
+  env('an empty PATH', ['PATH='], ['PATH=']),
   env(
     'its own HOME, HOSTNAME, TERM and container',
-    ['PATH=/bin', 'HOME=/h', 'HOSTNAME=x', 'TERM=vt', 'container=mine'],
+    [PATH, 'HOME=/h', 'HOSTNAME=x', 'TERM=vt', 'container=mine'],
     '/h x vt mine\n',
-    { run: ['sh', '-c', 'echo $HOME $HOSTNAME $TERM $container'] },
+    {
+      run: 'echo $HOME $HOSTNAME $TERM $container',
+    },
   ),
-  env('an empty HOME', ['PATH=/bin', 'HOME='], '<>\n', { run: ['sh', '-c', 'echo "<$HOME>"'] }),
-  env('--env', ['PATH=/bin', 'A=1', 'B=2'], 'A=3\nB=2\nC=\nD=x\nPATH=/bin\n', {
+  env('an empty HOME', [PATH, 'HOME='], '<>\n', { run: 'echo "<$HOME>"' }),
+  env('--env', [PATH, 'A=1', 'B=2'], [PATH, 'A=3', 'B=2', 'C=', 'D=x'], {
     options: ['-e', 'A=3', '-e', 'C=', '--env', 'D=x'],
   }),
-  env('--env from the caller', ['PATH=/bin', 'A=1', 'B=2'], 'A=outer\nB=2\nPATH=/bin\n', {
+  env('--env from the caller', [PATH, 'A=1', 'B=2'], [PATH, 'A=outer', 'B=2'], {
     options: ['-e', 'A', '-e', 'NOT_SET'],
     env: { A: 'outer' },
   }),
-  env('--env without a name', ['PATH=/bin'], refused(64, /--env: '=x' has no name/), {
-    options: ['-e', '=x'],
-  }),
-  env('not an array', 'PATH=/bin', refused(65, /config Env is not an array/)),
+  env('--env without a name', [PATH], refused(64, /--env: '=x' has no name/), { options: ['-e', '=x'] }),
+  env('not an array', PATH, refused(65, /config Env is not an array/)),
 ]);
 
 const DIR = 'pwd; stat -c "%u:%g %a" .';
@@ -301,8 +300,8 @@ odd('working directories', [
   cwd(`/${'long/'.repeat(50)}x`, here(`/${'long/'.repeat(50)}x`)),
   cwd('tmp', refused(65, /'tmp' is not an absolute path/)),
   cwd('/tmp/../etc', refused(65, /is not an absolute path/)),
-  cwd('/f', refused(65, /working directory '\/f' is a file/), { layers: [[file('f')]] }),
-  cwd('/f/d', refused(65, /working directory '\/f\/d'/), { layers: [[file('f')]] }),
+  cwd('/f', refused(65, /working directory '\/f': it is a file/), { layers: [[file('f')]] }),
+  cwd('/f/d', refused(65, /working directory '\/f\/d': '\/f' is a file/), { layers: [[file('f')]] }),
   cwd('/d', here('/e', '5:6 700'), {
     layers: [[symlink('d', 'e'), directory('e', 0o700, { uid: 5, gid: 6 })]],
   }),
@@ -312,13 +311,11 @@ odd('working directories', [
   cwd('/dev/shm', here('/dev/shm', '0:0 1777')),
   cwd('/run/x', here('/run/x')),
   cwd('/new', here('/new'), { config: { WorkingDir: '/new', User: 'alice' }, layers: [users(PASSWD)] }),
-  cwd(
-    '/shut',
-    { status: 126, stderr: /.*/ },
-    { config: { WorkingDir: '/shut', User: '1000' }, layers: [[directory('shut', 0o700)]] },
-  ),
+  cwd('/shut', '/shut\n', {
+    config: { WorkingDir: '/shut', User: '1000' },
+    layers: [[directory('shut', 0o700)]],
+  }),
   cwd('/tmp', here('/w'), { options: ['-w', '/w'] }),
-  cwd('/new', refused(65, /read-only/), { options: ['--read-only', '-w', '/proc/none'] }),
   cwd('/new', here('/new'), { options: ['--read-only'] }),
   cwd(7, refused(65, /config WorkingDir is not a string/)),
 ]);

@@ -212,6 +212,14 @@ test('the command is looked for as execvp(3) does', () => {
     '/bin/dir': { kind: 'directory', mode: 0o755 },
     '/usr/bin/data': { kind: 'file', mode: 0o755 },
     '/work/run': { kind: 'file', mode: 0o755 },
+    '/work/text': { kind: 'file', mode: 0o755 },
+    '/work/empty': { kind: 'file', mode: 0o755 },
+    '/work/script': { kind: 'file', mode: 0o755 },
+  };
+  const heads: Record<string, string> = {
+    '/work/text': 'echo\n',
+    '/work/empty': '',
+    '/work/script': '#!/bin/sh\n',
   };
   const check = (command: string, PATH = '/bin:/usr/bin') =>
     checkCommand({
@@ -219,6 +227,7 @@ test('the command is looked for as execvp(3) does', () => {
       env: [`PATH=${PATH}`],
       cwd: '/work',
       lookup: (path) => files[path.replace('/./', '/')],
+      head: (path) => Buffer.from(heads[path.replace('/./', '/')] ?? '\x7fELF\0'),
       covered: (path) => path.startsWith('/mnt/'),
     });
   check('sh');
@@ -232,6 +241,9 @@ test('the command is looked for as execvp(3) does', () => {
   throwsOci(() => check(''), 'COMMAND_NOT_FOUND', 'no command');
   throwsOci(() => check('data', '/bin'), 'COMMAND_CANNOT_RUN', 'is not executable');
   throwsOci(() => check('/bin/dir'), 'COMMAND_CANNOT_RUN', 'is a directory');
+  check('./script');
+  throwsOci(() => check('./text'), 'COMMAND_CANNOT_RUN', "'./text' is text without #!");
+  throwsOci(() => check('./empty'), 'COMMAND_CANNOT_RUN', 'is text without #!');
 });
 
 test('canonical paths stay inside', () => {

@@ -16,6 +16,7 @@ export const CONTEXT: UnitContext = {
   bundleDir: '/run/oci/containers/web',
   sharedDir: '/run/oci/shared',
   scaffold: { directories: ['/proc'], files: [], cover: [] },
+  cwdBy: 'unit',
   copyUp: new Map([['/data', '/srv/data']]),
   features: { mixedKill: true, architecture: 'x64' },
 };

@@ -72,6 +72,7 @@ const context: UnitContext = {
   sharedDir: '/run/oci/shared',
   scaffold: { directories: ['/proc', '/work dir'], files: ['/etc/hosts'], cover: [] },
   idBase: 2147352576,
+  cwdBy: 'unit',
   copyUp: new Map(),
   networkFiles: { hosts: [], nameservers: [] },
   features: { mixedKill: true, architecture: 'x64' },
