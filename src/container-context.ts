@@ -7,7 +7,7 @@
 import { statSync } from 'node:fs';
 import { COMMAND_HEAD_BYTES, checkCommand } from './bundle/command.ts';
 import { canonicalPoint, type Point, planScaffold } from './bundle/scaffold.ts';
-import { whoEntersDirectory } from './bundle/working-directory.ts';
+import { searchBit, whoEntersDirectory } from './bundle/working-directory.ts';
 import { VOLUME_OPTION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
@@ -40,6 +40,8 @@ export function containerContext(
     covered,
   });
   const lookup = (path: string) => tree.lookup(path, { followLast: false });
+  const root = tree.lookup('/')!;
+  const rootSearch = searchBit(root, common.idBase);
   const cwdBy = whoEntersDirectory({ cwd, idBase: common.idBase, lookup, covered });
   const scaffold = planScaffold(
     [
@@ -63,6 +65,7 @@ export function containerContext(
   return {
     ...common,
     cwdBy,
+    ...((root.mode & rootSearch) === 0 ? { rootMode: root.mode | rootSearch } : {}),
     scaffold,
     copyUp: new Map(
       [...mounts.map((mount) => mount.destination), '/run']

@@ -39,6 +39,7 @@ export interface Scaffold {
 
 /** Directories that are the container's own, whatever the image has there: no link is followed at these names. */
 const OWN = ['/proc', '/sys', '/dev', '/run'];
+const NO_LINK = [...OWN, '/run/.oci'];
 
 export function planScaffold(
   points: readonly Point[],
@@ -62,15 +63,17 @@ export function planScaffold(
 /** Canonical, as the container will see the root: with its own directories, and a link that leads round covered. */
 export function canonicalPoint(path: string, lookup: (path: string) => RootEntry | undefined): string {
   const readLink = (each: string) => {
-    const entry = OWN.includes(each) ? undefined : lookup(each);
+    const entry = NO_LINK.includes(each) ? undefined : lookup(each);
     return entry?.kind === 'symlink' ? Buffer.from(entry.target ?? []).toString() : undefined;
   };
-  try {
-    return canonicalPath(path, readLink);
-  } catch {
-    const slash = path.replace(/\/+$/, '').lastIndexOf('/');
-    return `${canonicalPath(path.slice(0, slash), readLink).replace(/\/$/, '')}/${path.slice(slash + 1)}`;
-  }
+  let place = '';
+  for (const part of path.split('/').filter((name) => name !== '' && name !== '.'))
+    try {
+      place = canonicalPath(`${place}/${part}`, readLink).replace(/^\/$/, '');
+    } catch {
+      place += `/${part}`;
+    }
+  return place || '/';
 }
 
 /** The first part of the path that is not what it must be; undefined where the image has none of the rest. */

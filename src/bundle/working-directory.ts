@@ -34,8 +34,12 @@ export function whoEntersDirectory({ cwd, idBase, lookup, covered }: WorkingDire
         `working directory ${quote(cwd)}: ${prefix === cwd ? 'it' : quote(prefix)} is a ${entry.kind} in the image`,
         { hint: 'Name another one with --workdir /DIR.' },
       );
-    const search = entry.uid === idBase ? 0o100 : entry.gid === idBase ? 0o010 : 0o001;
-    if ((entry.mode & search) === 0) return 'shim';
+    if ((entry.mode & searchBit(entry, idBase)) === 0) return 'shim';
   }
   return 'unit';
+}
+
+/** The bit of a directory's mode that lets the container root's id, without any capability, search it. */
+export function searchBit({ uid, gid }: { uid: number; gid: number }, idBase: number): number {
+  return uid === idBase ? 0o100 : gid === idBase ? 0o010 : 0o001;
 }

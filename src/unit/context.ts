@@ -34,6 +34,8 @@ export interface UnitContext {
       owner?: { uid: number; gid: number };
     }[];
   };
+  /** Mode of the root directory, where the image's would not let the shim search it. */
+  rootMode?: number;
   /** Who enters the payload's working directory. */
   cwdBy: 'unit' | 'shim';
   /** Destinations of mounts that begin with what the root has there → its canonical path; what it lacks is not here. */

@@ -49,6 +49,8 @@ export interface TemporaryFileSystem {
   readOnly: boolean;
   /** Begins with what the root has there. */
   copyUp: boolean;
+  /** Instead of the mode that was copied: what is said after `tmpcopyup`. */
+  mode?: string;
 }
 
 /** Type by destination of what the recipe brings along, and the options it honours or has anyway. */
@@ -187,8 +189,13 @@ function planTemporary(mount: Mount, index: number): TemporaryFileSystem {
   return { destination: mount.destination, name: `tmp${index}`, ...temporaryOptions(mount) };
 }
 
-function temporaryOptions(mount: Mount): Pick<TemporaryFileSystem, 'options' | 'readOnly' | 'copyUp'> {
+function temporaryOptions(
+  mount: Mount,
+): Pick<TemporaryFileSystem, 'options' | 'readOnly' | 'copyUp' | 'mode'> {
   const options: string[] = [];
+  const late = mount.options
+    ?.slice(mount.options.indexOf('tmpcopyup'))
+    .find((each) => each.startsWith('mode='));
   for (const option of mount.options ?? [])
     if (['tmpcopyup', 'ro', 'rw', 'rprivate', 'private'].includes(option)) continue;
     else if (FLAGS.test(option) || /^(size|nr_inodes|nr_blocks)=\d+[kmgKMG%]?$/.test(option))
@@ -199,6 +206,9 @@ function temporaryOptions(mount: Mount): Pick<TemporaryFileSystem, 'options' | '
     options,
     readOnly: mount.options?.includes('ro') ?? false,
     copyUp: mount.options?.includes('tmpcopyup') ?? false,
+    ...(late !== undefined && mount.options?.includes('tmpcopyup')
+      ? { mode: late.slice('mode='.length) }
+      : {}),
   };
 }
 

@@ -25,19 +25,51 @@ export function runTree({ run }: MountPlan, spec: RuntimeSpec, context: UnitCont
       : context.rootfs !== undefined || spec.root.readonly
         ? `${fresh}${copyUp('/run', 'run', context)}`
         : `if ${isDirectory}; then mount --bind rootfs/run run; else ${fresh}; fi`;
-  return `${tree}\n[ -d run/.oci ] || mkdir run/.oci`;
+  return `${tree}\n[ -d run/.oci ] && [ ! -L run/.oci ] || { rm -rf run/.oci; mkdir run/.oci; }`;
 }
 
 export function preparedMounts(plan: MountPlan, context: UnitContext): string {
   return [
     ...plan.temporary.map((mount) => temporaryLines(mount, context)),
     ...plan.binds.filter((bind) => bind.name !== undefined).map((bind) => bindLines(bind, context)),
+    ...nestedPoints(plan),
   ].join('\n');
 }
 
+/** Mount points in what is id-mapped: root of the host, as which systemd makes them elsewhere, has no id there. */
+function nestedPoints(plan: MountPlan): string[] {
+  const all = [...plan.binds, ...plan.temporary];
+  const points = all.flatMap((inner) => {
+    const [outer] = all
+      .filter(({ destination }) => inner.destination.startsWith(`${destination}/`))
+      .sort((a, b) => b.destination.length - a.destination.length);
+    if (outer?.name === undefined || !('idBase' in outer) || outer.idBase === undefined) return [];
+    const below = shellWord(inner.destination.slice(outer.destination.length + 1));
+    const isFile = 'source' in inner && !inner.isVolume ? `[ -f ${shellWord(inner.source)} ]` : 'false';
+    return [`if ${isFile}; then nested ${outer.name} ${below} file; else nested ${outer.name} ${below}; fi`];
+  });
+  return points.length === 0 ? [] : [NESTED, ...points];
+}
+
+/** Made as the container's root, one real directory after the other. */
+const NESTED = `
+nested() {
+  place=$1
+  rest=$2
+  while [ -n "$rest" ]; do
+    place=$place/\${rest%%/*}
+    case $rest in */*) rest=\${rest#*/} ;; *) rest= ;; esac
+    [ ! -L "$place" ] || fail "nothing can be mounted at $2: a part of it is a symbolic link"
+    [ ! -e "$place" ] || continue
+    if [ -z "$rest" ] && [ "\${3:-}" = file ]; then nsenter --user=userns -S 0 -G 0 touch "$place"
+    else nsenter --user=userns -S 0 -G 0 mkdir "$place"; fi
+  done
+}`;
+
 function temporaryLines(mount: TemporaryFileSystem, context: UnitContext): string {
   const copy = mount.copyUp ? copyUp(mount.destination, mount.name, context) : '';
-  return `mkdir ${mount.name}\n${temporary(mount.name, mount.options)}${copy}`;
+  const mode = copy === '' || mount.mode === undefined ? '' : `\nchmod ${mount.mode} ${mount.name}`;
+  return `mkdir ${mount.name}\n${temporary(mount.name, mount.options)}${copy}${mode}`;
 }
 
 function temporary(name: string, options: readonly string[]): string {

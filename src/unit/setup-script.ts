@@ -73,7 +73,8 @@ WRITABLE=${shellWord(context.writableDir)}
 SHARED=${shellWord(context.sharedDir)}
 # ids on disk begin at D; the container has SIZE of them
 D=${context.idBase}
-SIZE=${fixedRange(spec.linux)?.size ?? RANGE_SIZE}`;
+SIZE=${fixedRange(spec.linux)?.size ?? RANGE_SIZE}
+ROOT_MODE=${context.rootMode?.toString(8) ?? ''}`;
 }
 
 const PREAMBLE = `set -eu
@@ -156,7 +157,7 @@ mkdir u rootfs dev run etc
 
 /** Directories above the image's keep the owner and mode that they have in the image. */
 function cover(context: UnitContext): string {
-  if (context.scaffold.cover.length === 0) return '';
+  if (context.scaffold.cover.length === 0 && context.rootMode === undefined) return '';
   const lines = context.scaffold.cover.map(({ path, kind, mode, owner }) => {
     const word = shellWord(`.${path}`);
     const ids = owner === undefined ? '$D:$D' : `${owner.uid}:${owner.gid}`;
@@ -195,22 +196,22 @@ for layer in "$WRITABLE/scaffold" "$@"; do add_layer "$layer"; done
 if [ -d "$WRITABLE/cover" ]; then
   chown --reference="$layer" "$WRITABLE/cover"
   chmod --reference="$layer" "$WRITABLE/cover"
-  add_layer "$WRITABLE/cover"
+  [ -z "$ROOT_MODE" ] || chmod "$ROOT_MODE" "$WRITABLE/cover"
+  layer=$WRITABLE/cover
+  add_layer "$layer"
 fi`;
 
-const READ_ONLY_ROOT = `mount -t overlay -o "ro,userxattr,lowerdir=$lower" "oci-$NAME" rootfs`;
+/** By mount(2), which takes a page of options; an option of fsconfig(2) ends at 255 bytes, too few for 128 layers. */
+const READ_ONLY_ROOT = `LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o "ro,userxattr,lowerdir=$lower" "oci-$NAME" rootfs`;
 
 /**
  * A second extent maps host root, which overlay works as: without it the work directory fails and the mount is
- * read-only. It takes the last id of the range on disk, which no image can use.
+ * read-only. Nothing in the container can be that user: its range does not have it.
  */
-const WRITABLE_ROOT = `last=$((D + ${RANGE_SIZE - 1}))
-mapped=$((SIZE < ${RANGE_SIZE} ? SIZE : ${RANGE_SIZE - 1}))
-chown --reference="$layer" "$WRITABLE/data"
+const WRITABLE_ROOT = `chown --reference="$layer" "$WRITABLE/data"
 chmod --reference="$layer" "$WRITABLE/data"
-chown $last:$last "$WRITABLE" "$WRITABLE/work"
-mount --bind --make-private -o "X-mount.idmap=b:$D:$B:$mapped b:$last:0:1" "$WRITABLE" u
-mount -t overlay -o "userxattr,lowerdir=$lower,upperdir=u/data,workdir=u/work" "oci-$NAME" rootfs
+mount --bind --make-private -o "X-mount.idmap=b:$D:$B:$SIZE b:0:0:1" "$WRITABLE" u
+LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o "userxattr,lowerdir=$lower,upperdir=u/data,workdir=u/work" "oci-$NAME" rootfs
 [ -w rootfs ] || fail 'the root file system came out read-only: look at dmesg'`;
 
 const TEARDOWN = `

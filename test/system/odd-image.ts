@@ -34,6 +34,8 @@ export interface OddImage {
   readonly env?: Record<string, string>;
   /** What becomes of stdout before it is judged. */
   readonly show?: (stdout: string) => string;
+  /** `systemctl stop` it once it said something. */
+  readonly stop?: boolean;
   /** A command; a text is a script for the image's shell. */
   readonly run?: string | readonly string[];
 }
@@ -55,6 +57,10 @@ export const busyboxFile = (name: string, more: BuiltEntry = {}): BuiltEntry =>
   file(name, BUSYBOX_STATIC as unknown as string, { mode: 0o755, ...more });
 
 const APPLETS = [
+  'uniq',
+  'chown',
+  'mv',
+  'umount',
   'sh',
   'cat',
   'echo',
@@ -113,6 +119,13 @@ export const users = (
 export const PASSWD = 'root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001:Alice:/home/alice:/bin/sh\n';
 export const GROUP = 'root:x:0:\nalice:x:1001:\nwheel:x:2000:bob,alice\naudio:x:2001:alice\n';
 
+/** Runs "$@", whose unit is $0, and stops that once it has said something. */
+const STOP = `
+out=$(mktemp); "$@" >$out & pid=$!
+while [ ! -s $out ] && kill -0 $pid 2>/dev/null; do sleep 0.05; done
+[ ! -s $out ] || systemctl stop "$0"
+wait $pid; status=$?; cat $out; rm $out; exit $status`;
+
 /** Makes each case a test against its own image of one layout. */
 export function odd(title: string, cases: readonly Case[]): void {
   const slug = createHash('sha256').update(title).digest('hex').slice(0, 8);
@@ -128,14 +141,26 @@ export function odd(title: string, cases: readonly Case[]): void {
       for (const [index, [name, image, expected]] of cases.entries())
         test(name, async () => {
           const command = typeof image.run === 'string' ? ['/bin/sh', '-c', image.run] : (image.run ?? []);
-          const options = ['--quiet', '--pipe', '--unit', `odd-${slug}-${index}`, ...(image.options ?? [])];
-          const result = await machine.run(['oci-run', ...options, `oci:${inside}:c${index}`, ...command], {
+          const unit = `odd-${slug}-${index}`;
+          const argv = [
+            'oci-run',
+            '--quiet',
+            '--pipe',
+            '--unit',
+            unit,
+            ...(image.options ?? []),
+            `oci:${inside}:c${index}`,
+            ...command,
+          ];
+          const result = await machine.run(image.stop ? ['sh', '-c', STOP, unit, ...argv] : argv, {
             input: '',
             timeoutMs: 30_000,
             ...(image.env === undefined ? {} : { env: image.env }),
           });
           judge(
-            image.show === undefined || result.status !== 0 ? result : { ...result, stdout: image.show(result.stdout) },
+            image.show === undefined || result.status !== 0
+              ? result
+              : { ...result, stdout: image.show(result.stdout) },
             expected,
           );
         });

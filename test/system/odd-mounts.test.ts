@@ -1,0 +1,251 @@
+/** Volumes and mounts of all shapes. */
+import { after, before } from 'node:test';
+import { stdoutOf } from '../machine/machine.ts';
+import { directory, file, symlink } from '../unit/archive/tar-builder.ts';
+import { type Case, type Expected, machine, type OddImage, odd, refused } from './odd-image.ts';
+
+// not in /: an overlay cannot be id-mapped
+const HOST = '/var/tmp/odd-host';
+before(async () => {
+  stdoutOf(
+    await machine.script(`rm -rf ${HOST}; mkdir -p ${HOST}/d/sub ${HOST}/owned; echo host >${HOST}/d/f; echo sub >${HOST}/d/sub/f
+      echo single >${HOST}/single; chmod 777 ${HOST}/d ${HOST}/owned; chmod 666 ${HOST}/single; chown 1000:1001 ${HOST}/owned; mkdir '${HOST}/b l:a%n"k'; ln -s d ${HOST}/link`),
+  );
+});
+after(async () => {
+  stdoutOf(await machine.script(`rm -rf ${HOST} /var/lib/oci/volumes/odd-*`));
+});
+
+const volumes = (...paths: string[]) => Object.fromEntries(paths.map((path) => [path, {}]));
+const image = (
+  name: string,
+  paths: string[] | unknown,
+  run: string,
+  expected: Expected,
+  more: OddImage = {},
+): Case => [
+  name,
+  { config: { Volumes: Array.isArray(paths) ? volumes(...paths) : paths }, run, ...more },
+  expected,
+];
+const writable = (path: string) => `touch ${path}/x && ls ${path}`;
+const content = [[directory('data', 0o750, { uid: 5, gid: 6 }), file('data/a', 'kept', { uid: 7 })]];
+const both = (
+  name: string,
+  paths: string[],
+  run: string,
+  expected: Expected,
+  more: OddImage = {},
+): Case[] => [
+  image(name, paths, run, expected, more),
+  image(`${name}, read-only root`, paths, run, expected, {
+    ...more,
+    options: ['--read-only', ...(more.options ?? [])],
+  }),
+];
+
+odd('volumes of the image', [
+  ...both('missing', ['/data'], `stat -c "%u:%g %a" /data; ${writable('/data')}`, '0:0 755\nx\n'),
+  ...both('missing, deep', ['/a/b/c'], writable('/a/b/c'), 'x\n'),
+  ...both(
+    'with content',
+    ['/data'],
+    'stat -c "%u:%g %a" /data; stat -c %u /data/a; cat /data/a; touch /data/x',
+    '5:6 750\n7\nkept',
+    { layers: content },
+  ),
+  image('over a file', ['/f'], 'cat /f', 'x', { layers: [[file('f', 'x')]] }),
+  image('over a file, read-only root', ['/f'], writable('/f'), 'x\n', {
+    layers: [[file('f')]],
+    options: ['--read-only'],
+  }),
+  ...both('over a link', ['/l'], writable('/data'), 'a\nx\n', {
+    layers: [...content, [symlink('l', 'data')]],
+  }),
+  ...both('over a link out of the image', ['/l'], `${writable('/l')}; ls -d /etc/x`, 'x\n', {
+    layers: [[symlink('l', '../../../../etc/y'), directory('etc/y')]],
+    run: 'touch /l/x && ls /l',
+  }),
+  ...both(
+    'a hundred',
+    Array.from({ length: 100 }, (_, i) => `/v/${i}`),
+    'ls /v | wc -l; touch /v/99/x && ls /v/99',
+    '100\nx\n',
+  ),
+  ...both(
+    'one in another',
+    ['/v', '/v/w', '/v/w/x'],
+    'touch /v/1 /v/w/2 /v/w/x/3 && ls /v /v/w/x',
+    '/v:\n1\nw\n\n/v/w/x:\n3\n',
+  ),
+  ...both('slashes and dots', ['//v//w/./'], writable('/v/w'), 'x\n'),
+  image(
+    'blanks, %, $ and quotes',
+    ['/a b', '/%n', '/$X', '/"q'],
+    'touch "/a b/x" /%n/x "/\\$X/x" "/\\"q/x" && echo ok',
+    'ok\n',
+  ),
+  image(
+    'a file of the host over one',
+    ['/data'],
+    'cat /data/f; cat /data/a',
+    { status: 1, stdout: 'host\n', stderr: /data\/a/ },
+    { layers: content, options: ['-v', `${HOST}/d:/data`] },
+  ),
+  image('/', ['/'], 'echo ok', 'ok\n'),
+  image('/proc', ['/proc'], 'cat /proc/1/comm', 'cat\n'),
+  image('/dev/shm/x', ['/dev/shm/x'], 'echo ok', /ok/),
+  image('relative', ['data'], writable('/data'), 'x\n'),
+  image('with ..', ['/data/../../etc/x'], writable('/etc/x'), 'x\n'),
+  image('a line break', ['/a\nb'], 'echo ok', 'ok\n'),
+  image('an array', ['/data'], 'echo ok', refused(65, /config Volumes/), { config: { Volumes: ['/data'] } }),
+  image('null', null, 'echo ok', 'ok\n'),
+]);
+
+const mounted = (
+  name: string,
+  options: string[],
+  run: string,
+  expected: Expected,
+  more: OddImage = {},
+): Case => [name, { run, options, ...more }, expected];
+/** Per-mount flags. */
+const flags = (path: string) => `awk '$5 == "${path}" { print $6 }' /proc/self/mountinfo`;
+const bind = (options: string) => ['-v', `${HOST}/d:/data${options}`];
+const RO = /Read-only file system/;
+
+odd('mounts', [
+  mounted(
+    'a directory',
+    bind(''),
+    'cat /data/f /data/sub/f; touch /data/made && rm /data/made && echo rw',
+    'host\nsub\nrw\n',
+  ),
+  mounted(
+    'a file',
+    ['-v', `${HOST}/single:/deep/down/f`],
+    'cat /deep/down/f; echo more >>/deep/down/f',
+    'single\n',
+  ),
+  mounted('a link of the host', ['-v', `${HOST}/link:/data`], 'cat /data/f', 'host\n'),
+  mounted(
+    'odd characters on the host',
+    ['--mount', `type=bind,src=${HOST}/b l:a%n"k,dst=/data`],
+    'ls -d /data',
+    '/data\n',
+  ),
+  mounted('over a file of the image', ['-v', `${HOST}/single:/f`], 'head -n1 /f', 'single\n', {
+    layers: [[file('f', 'image')]],
+  }),
+  mounted(
+    'a directory over a file',
+    bind('').map((text) => text.replace('/data', '/f')),
+    'cat /f/f',
+    'host\n',
+    { layers: [[file('f', 'image')]] },
+  ),
+  mounted('through a link', ['-v', `${HOST}/d:/l/x`], 'cat /data/x/f', 'host\n', {
+    layers: [[directory('data'), symlink('l', '/data')]],
+  }),
+  mounted('at a link', ['-v', `${HOST}/d:/l`], 'cat /data/f; readlink /l', 'host\n/data\n', {
+    layers: [[directory('data'), symlink('l', '/data')]],
+  }),
+  mounted('at a link out of the image', ['-v', `${HOST}/d:/l`], 'cat /etc/q/f', 'host\n', {
+    layers: [[symlink('l', '../../../etc/q'), directory('etc/q')]],
+  }),
+  mounted('/var/run is a link to /run', ['-v', `${HOST}/d:/var/run/x`], 'cat /run/x/f', 'host\n', {
+    layers: [[directory('var'), symlink('var/run', '/run')]],
+  }),
+  mounted('at a link that leads round', ['-v', `${HOST}/d:/l`], 'cat /l/f', 'host\n', {
+    layers: [[symlink('l', 'l')]],
+  }),
+  mounted('read-only', bind(':ro'), `${flags('/data')} | grep -o '^ro'; touch /data/x`, {
+    status: 1,
+    stdout: 'ro\n',
+    stderr: RO,
+  }),
+  mounted('flags', bind(':nosuid,nodev,noexec'), flags('/data'), /^rw,nosuid,nodev,noexec,/),
+  mounted('noexec', bind(':noexec'), 'cp /bin/busybox /data/b; /data/b true; echo $?; rm /data/b', {
+    status: 0,
+    stdout: '126\n',
+    stderr: /Permission denied/,
+  }),
+  mounted(
+    'all flags by --mount',
+    ['--mount', `type=bind,src=${HOST}/d,dst=/data,ro,bind-propagation=rslave`],
+    flags('/data'),
+    /^ro,/,
+  ),
+  mounted('rslave', bind(':rslave'), `grep ' /data ' /proc/self/mountinfo | grep -o 'master:'`, 'master:\n'),
+  mounted(
+    'rprivate',
+    bind(':rprivate'),
+    `grep ' /data ' /proc/self/mountinfo | grep -c 'master:' ; true`,
+    /^[01]\n$/,
+  ),
+  mounted('ids without mapping', ['-v', `${HOST}/owned:/data`], 'stat -c %u:%g /data', '65534:65534\n'),
+  mounted(
+    'ids mapped',
+    ['-v', `${HOST}/owned:/data:idmap`],
+    'stat -c %u:%g /data; touch /data/x && chown 5:6 /data/x',
+    '1000:1001\n',
+  ),
+  mounted('a volume', ['-v', 'odd-a:/data'], 'cat /data/a; stat -c "%u:%g %a" /data', 'kept5:6 750\n', {
+    layers: content,
+  }),
+  mounted(
+    'a volume by --mount',
+    ['--mount', 'type=volume,src=odd-b,dst=/data'],
+    'touch /data/x && ls /data',
+    'x\n',
+  ),
+  mounted('a volume, read-only', ['-v', 'odd-c:/data:ro'], 'touch /data/x', { status: 1, stderr: RO }),
+  mounted(
+    'a tmpfs',
+    ['--tmpfs', '/data:size=1M,mode=700'],
+    `stat -c %a /data; ${flags('/data')}; ls /data`,
+    /^700\nrw,nosuid,nodev,.*\na\n$/,
+    { layers: content },
+  ),
+  mounted(
+    'a tmpfs by --mount',
+    ['--mount', 'type=tmpfs,dst=/data,tmpfs-size=1M,tmpfs-mode=1777'],
+    'dd if=/dev/zero of=/data/x bs=1M count=2',
+    { status: 1, stderr: /No space left/ },
+  ),
+  mounted(
+    'one in another, in the wrong order',
+    ['-v', `${HOST}/d/sub:/data/sub/deep`, '-v', 'odd-d:/data/sub', '--tmpfs', '/data'],
+    'cat /data/sub/deep/f; touch /data/t /data/sub/v && ls /data',
+    'sub\nsub\nt\n',
+  ),
+  mounted('the same place twice', ['-v', `${HOST}/d/sub:/data`, '-v', `${HOST}/d:/data`], 'cat /data/f', /./),
+  mounted(
+    'a read-only root',
+    ['--read-only', ...bind('')],
+    'cat /data/f; touch /data/x && rm /data/x; touch /x',
+    { status: 1, stdout: 'host\n', stderr: RO },
+  ),
+  mounted('in /dev', ['-v', `${HOST}/d:/dev/shm/x`], 'cat /dev/shm/x/f', /host/),
+  mounted('over /etc/hosts', ['-v', `${HOST}/single:/etc/hosts`], 'head -n1 /etc/hosts', 'single\n'),
+  mounted(
+    'over /etc/resolv.conf, a link',
+    ['-v', `${HOST}/single:/etc/resolv.conf`],
+    'head -n1 /etc/resolv.conf',
+    'single\n',
+    { layers: [[directory('etc'), symlink('etc/resolv.conf', '../run/r')]] },
+  ),
+  mounted('at /proc', ['-v', `${HOST}/d:/proc`], 'true', refused(69, /'\/proc'/)),
+  mounted('at /', ['-v', `${HOST}/d:/`], 'true', refused(64, /would cover the whole container/)),
+  mounted('at /sys/fs/cgroup', ['-v', `${HOST}/d:/sys/fs/cgroup`], 'true', refused(69, /cgroup/)),
+  mounted('with ..', ['-v', `${HOST}/d:/a/../../b`], 'true', refused(64, /holds '\.\.'/)),
+  mounted('relative', ['-v', `${HOST}/d:data`], 'true', refused(64, /not absolute/)),
+  mounted(
+    'a source that is not there',
+    ['-v', `${HOST}/none:/data`],
+    'true',
+    refused(66, /does not exist on the host/),
+  ),
+  mounted('an unknown option', bind(':wrong'), 'true', refused(69, /'wrong'/)),
+  mounted('an unknown type', ['--mount', 'type=nfs,src=x,dst=/data'], 'true', refused(69, /'nfs'/)),
+]);
