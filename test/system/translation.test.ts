@@ -351,6 +351,23 @@ test('bundles of umoci and crun spec run unchanged', async () => {
   );
 });
 
+test('a bundle of podman runs unchanged', async () => {
+  const podman = 'podman --root /var/tmp/translation/podman --storage-driver vfs';
+  stdoutOf(
+    await machine.script(`
+      ${podman} create --quiet --name odd --network=none --cgroups=disabled --hostname boxed --user 1000:1001 ${BUSYBOX} \\
+        sh -c 'id -u; id -g; hostname; cat /etc/hostname; echo "$container $HOME"; touch /tmp/made; exit 8'
+      ${podman} init odd`),
+  );
+  const config = stdoutOf(await machine.script(`${podman} inspect odd --format '{{.OCIConfigPath}}'`)).trim();
+  const before = stdoutOf(await machine.run(['sha256sum', config]));
+  const ended = await run('--pipe', '--bundle', config.replace(/\/config\.json$/, ''));
+  assert.equal(ended.status, 8, ended.stderr);
+  assert.equal(ended.stdout, '1000\n1001\nboxed\nboxed\npodman /\n');
+  assert.equal(stdoutOf(await machine.run(['sha256sum', config])), before);
+  stdoutOf(await machine.script(`${podman} rm --force odd`));
+});
+
 test('a root whose mount points are links or files: covered in a container, refused in a bundle, never followed', async () => {
   const dir = '/var/tmp/translation/links';
   stdoutOf(
