@@ -311,10 +311,14 @@ odd('working directories', [
   cwd('/dev/shm', here('/dev/shm', '0:0 1777')),
   cwd('/run/x', here('/run/x')),
   cwd('/new', here('/new'), { config: { WorkingDir: '/new', User: 'alice' }, layers: [users(PASSWD)] }),
-  cwd('/shut', '/shut\n', {
-    config: { WorkingDir: '/shut', User: '1000' },
-    layers: [[directory('shut', 0o700)]],
-  }),
+  cwd(
+    '/shut',
+    { status: 1, stdout: '/shut\n', stderr: "stat: can't stat '.': Permission denied\n" },
+    {
+      config: { WorkingDir: '/shut', User: '1000' },
+      layers: [[directory('shut', 0o700)]],
+    },
+  ),
   cwd('/tmp', here('/w'), { options: ['-w', '/w'] }),
   cwd('/new', here('/new'), { options: ['--read-only'] }),
   cwd(7, refused(65, /config WorkingDir is not a string/)),

@@ -6,7 +6,7 @@ import { unitProperties } from './container.ts';
 import { type Case, type Expected, machine, type OddImage, odd, refused } from './odd-image.ts';
 
 /** Says which signal came, and ends; without children, which the signal may reach as well. */
-const TRAP = `for s in HUP INT QUIT TERM USR1 WINCH 36 37 62; do trap "echo $s; exit" $s; done; echo ready; mkfifo /tmp/p; exec 3<>/tmp/p; while :; do read -r _ <&3; done`;
+const TRAP = `for s in HUP INT QUIT TERM USR1 WINCH 36 37 62; do trap "echo $s; exit 0" $s; done; echo ready; mkfifo /tmp/p; exec 3<>/tmp/p; while :; do read -r _ <&3; done`;
 const signal = (StopSignal: unknown, expected: Expected, more: OddImage = {}): Case => [
   JSON.stringify(StopSignal) + (more.options ?? []).map((each) => ` ${each}`).join(''),
   { config: { StopSignal }, run: TRAP, stop: true, ...more },
@@ -140,7 +140,7 @@ test('labels stay annotations: no property, no journal line', async () => {
   assert.equal(User, 'oci-odd-label');
   const lines = stdoutOf(
     await machine.script(
-      'for i in $(seq 50); do journalctl --sync; journalctl -o json -u odd-label | grep -q \'"MESSAGE":"one"\' && break; sleep 0.1; done; journalctl -o json -u odd-label; systemctl stop odd-label',
+      'id=$(systemctl show -P InvocationID odd-label); for i in $(seq 50); do journalctl --sync; journalctl -o json _SYSTEMD_INVOCATION_ID=$id | grep -q \'"MESSAGE":"one"\' && break; sleep 0.1; done; journalctl -o json _SYSTEMD_INVOCATION_ID=$id; systemctl stop odd-label',
     ),
   );
   const entries = lines
