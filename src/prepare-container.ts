@@ -6,9 +6,11 @@
  */
 import { statSync } from 'node:fs';
 import type { DeviceRequest } from './bundle/device.ts';
+import type { NetworkChoice, NetworkMode } from './bundle/network.ts';
 import { type ContainerOptions, translateImage } from './bundle/runtime-spec.ts';
 import { type ResolvedUser, resolveGroup, resolveUser } from './bundle/user.ts';
 import { containerContext } from './container-context.ts';
+import { requireContainer } from './containers.ts';
 import { findStaticInit } from './host/static-init.ts';
 import { VOLUME_OPTION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
@@ -17,7 +19,7 @@ import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { Device, Mount, Resources, RuntimeSpec } from './oci/runtime-spec.ts';
 import { type MergedTree, openMergedTree } from './store/merged-tree.ts';
 import { type ContainerUnits, containerUnits } from './unit/container-units.ts';
-import type { Features, NetworkFiles, UnitContext } from './unit/context.ts';
+import type { BridgeAttachment, Features, NetworkFiles, UnitContext } from './unit/context.ts';
 import { NETWORK_FILES } from './unit/filesystem.ts';
 import type { Setting } from './unit/setting.ts';
 import { terminalStreams } from './unit/terminal.ts';
@@ -49,9 +51,13 @@ export interface ContainerRequest extends PlaceRequest {
   groups?: readonly string[];
   devices?: readonly DeviceRequest[];
   networkFiles?: NetworkFiles;
+  /** --network. */
+  network: NetworkChoice;
+  /** Where `network` is a bridge. */
+  bridge?: BridgeAttachment;
   /** An init of the host's becomes PID 1. */
   init?: boolean;
-  options: ContainerOptions;
+  options: Omit<ContainerOptions, 'network'>;
   callerEnv: Readonly<Record<string, string | undefined>>;
 }
 
@@ -70,6 +76,7 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
     const place = placeOf(request);
     const options = {
       ...request.options,
+      network: networkMode(request),
       mounts: [
         ...request.options.mounts.map((mount) => volumeSource(mount, `${request.root}/volumes`)),
         ...imageVolumes(request, `${place.writableDir}/volumes`),
@@ -87,7 +94,9 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
         manifestDigest: request.manifestDigest,
         layerTrees: request.layerTrees,
         idBase: FOREIGN_UID_BASE,
-        networkFiles: request.networkFiles ?? { hosts: [], nameservers: [] },
+        networkFiles: request.networkFiles ?? NO_NETWORK_FILES,
+        ...(request.bridge === undefined ? {} : { bridge: request.bridge }),
+        ...(request.network.kind === 'container' ? { joinsNetworkOf: request.network.unit } : {}),
         ...(request.init ? { init: findStaticInit() } : {}),
       },
       { directories: request.imageConfig.config.Volumes, files: NETWORK_FILES },
@@ -117,6 +126,33 @@ export function placeOf(request: PlaceRequest) {
 export function finish(spec: RuntimeSpec, context: UnitContext): PreparedContainer {
   const { unit, bundleDir } = context;
   return { unit, spec, units: containerUnits(spec, context), context, bundleDir };
+}
+
+const NO_NETWORK_FILES: NetworkFiles = { hosts: [], nameservers: [], searchDomains: [], resolverOptions: [] };
+
+/** The namespace of another container is found by its record. Throws INPUT_NOT_FOUND, USAGE. */
+function networkMode({ network, runRoot, unit }: ContainerRequest): NetworkMode {
+  const path = network.kind === 'path' ? network.path : undefined;
+  if (path !== undefined && inode(path) === inode('/proc/self/ns/net'))
+    throw new OciError('USAGE', `--network: ${quote(path)} is the host's own namespace`, {
+      hint: 'Use --network host.',
+    });
+  if (network.kind === 'bridge') return { kind: 'bridge' };
+  if (network.kind !== 'container') return network;
+  const other = requireContainer(runRoot, network.unit);
+  if (other.unit === unit || !other.spec.linux.namespaces.some(({ type }) => type === 'network'))
+    throw new OciError('USAGE', `--network: container ${quote(other.unit)} has no network of its own`, {
+      hint: 'Use --network host.',
+    });
+  return { kind: 'path', path: `${runRoot}/containers/${other.unit}/mnt/netns` };
+}
+
+function inode(path: string): number {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat?.isFile()) return stat.ino;
+  throw new OciError('INPUT_NOT_FOUND', `--network: ${quote(path)} is no network namespace`, {
+    hint: 'Make one with: ip netns add NAME, and name it as ns:/run/netns/NAME.',
+  });
 }
 
 const USER_DATABASE_MAX_BYTES = 4 * 1024 * 1024;

@@ -1,4 +1,5 @@
 /** Options of the form NAME=VALUE: --label, --sysctl, --ulimit, --add-host, --userns, --security-opt. */
+import { isAddress } from '../oci/address.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { IDMapping, Process } from '../oci/runtime-spec.ts';
 
@@ -35,12 +36,15 @@ export function parseUlimit(text: string): Rlimit {
 
 const RLIM_INFINITY = 2 ** 64;
 
-/** `db:10.0.0.5` → a line of /etc/hosts. */
+/** `db:10.0.0.5` or `db:host-gateway` → a line of /etc/hosts. */
 export function parseAddHost(text: string): string {
   const at = text.indexOf(':');
   const names = text.slice(0, Math.max(at, 0)).split(';');
   const address = text.slice(at + 1).replace(/^\[(.*)\]$/, '$1');
-  if (names.some((name) => !/^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,253})$/.test(name)) || !isAddress(address))
+  if (
+    names.some((name) => !/^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,253})$/.test(name)) ||
+    !(isAddress(address) || address === 'host-gateway')
+  )
     throw new OciError('USAGE', `--add-host: ${quote(text)} is not NAME:ADDRESS`, {
       hint: 'Write it as --add-host db:10.0.0.5.',
     });
@@ -52,13 +56,6 @@ export function parseNameserver(text: string): string {
   throw new OciError('USAGE', `--dns: ${quote(text)} is not an address`, {
     hint: 'Write it as --dns 10.0.0.1.',
   });
-}
-
-/** An IPv4 address, or what can only be an IPv6 one; who uses it finds out the rest. */
-function isAddress(text: string): boolean {
-  const quads = text.split('.');
-  if (quads.length === 4) return quads.every((quad) => /^\d{1,3}$/.test(quad) && Number(quad) < 256);
-  return /^[0-9a-fA-F:.]{2,45}$/.test(text) && text.split(':').length > 2;
 }
 
 /** `auto` → none: a fresh range at every start. */

@@ -24,10 +24,9 @@ import { payloadArgs } from './command.ts';
 import { DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS, SHM_SIZE_BYTES } from './defaults.ts';
 import { buildEnvironment } from './environment.ts';
 import type { SecurityOptions } from './name-value.ts';
+import type { NetworkMode } from './network.ts';
 import { chooseSeccomp, type SeccompChoice } from './seccomp.ts';
 import type { ResolvedUser } from './user.ts';
-
-export type NetworkMode = 'host' | 'none' | 'private';
 
 /** The options of oci-run that shape the container, parsed. */
 export interface ContainerOptions {
@@ -165,15 +164,15 @@ const READ_ONLY_TMPFS: readonly Mount[] = [
 function linux(options: ContainerOptions, capabilities: Capabilities, devices: readonly Device[]): Linux {
   const seccomp = chooseSeccomp(options.seccomp ?? 'default', capabilities, options.security.noNewPrivileges);
   const namespaces: NamespaceType[] = ['pid', 'mount', 'ipc', 'uts', 'user', 'cgroup'];
-  if (options.network !== 'host') namespaces.push('network');
+  const { network } = options;
   return {
-    namespaces: namespaces.map((type) => ({ type })),
+    namespaces: [...namespaces.map((type) => ({ type })), ...networkNamespace(network)],
     ...(options.range === undefined ? {} : { uidMappings: [options.range], gidMappings: [options.range] }),
     ...(devices.length > 0 ? { devices: [...devices] } : {}),
     resources: options.resources,
     ...(seccomp === undefined ? {} : { seccomp }),
     sysctl: {
-      ...(options.network === 'host' ? {} : ownNetworkSysctl(options.range?.size ?? CONTAINER_ID_MAX + 1)),
+      ...(network.kind === 'host' ? {} : networkSysctl(network, options.range?.size ?? CONTAINER_ID_MAX + 1)),
       ...options.sysctl,
     },
     maskedPaths: DEFAULT_MASKED_PATHS,
@@ -181,11 +180,19 @@ function linux(options: ContainerOptions, capabilities: Capabilities, devices: r
   };
 }
 
-/** A fresh network namespace is the container's own: its root and everybody else may use any port of it. */
-function ownNetworkSysctl(rangeSize: number): Record<string, string> {
+function networkNamespace(network: NetworkMode): Linux['namespaces'] {
+  if (network.kind === 'host') return [];
+  return [{ type: 'network', ...(network.kind === 'path' ? { path: network.path } : {}) }];
+}
+
+/**
+ * A network namespace serves the container alone: its root and everybody else may use any port of it, and ping. In
+ * one that is joined the container's groups are foreign, so all are allowed.
+ */
+function networkSysctl({ kind }: NetworkMode, rangeSize: number): Record<string, string> {
   return {
     'net.ipv4.ip_unprivileged_port_start': '0',
-    'net.ipv4.ping_group_range': `0 ${rangeSize - 1}`,
+    'net.ipv4.ping_group_range': `0 ${kind === 'path' ? 2 ** 31 - 1 : rangeSize - 1}`,
   };
 }
 

@@ -1,23 +1,31 @@
 /**
- * oci.conf: an ini file with `key = value` lines, before any section.
+ * oci.conf: an ini file; networks have sections, cli/network-conf.ts.
  *
  *   root = /var/lib/oci
  *   run-root = /run/oci
  *   additional-stores = /usr/share/oci:/mnt/images
+ *   [network]
+ *   subnet = 10.90.0.0/24 fd90::/64
+ *   [network.db]
+ *   subnet = 10.91.0.0/24
+ *   internal = true
  *
  * Read in this order, later values win: /etc/oci/oci.conf, /etc/oci/oci.conf.d/*.conf by name, the same two in
- * $XDG_CONFIG_HOME/oci (~/.config/oci). --config FILE is read instead of them all. Sections are left for later parts.
+ * $XDG_CONFIG_HOME/oci (~/.config/oci). --config FILE is read instead of them all. Other sections are left for later parts.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { OciError, quote } from '../oci/errors.ts';
+import { type Networks, parseNetworks } from './network-conf.ts';
 
 export interface OciConf {
   readonly root?: string;
   readonly runRoot?: string;
   /** Stores to look in besides `root`, in this order; they are only read. */
   readonly additionalStores?: readonly string[];
+  /** By name; where two files describe one, the later one counts. */
+  readonly networks?: Networks;
 }
 
 export interface ConfPlaces {
@@ -27,7 +35,7 @@ export interface ConfPlaces {
   readonly systemDirectory?: string;
 }
 
-const KEYS: Readonly<Record<string, keyof OciConf>> = {
+const KEYS: Readonly<Record<string, 'root' | 'runRoot' | 'additionalStores'>> = {
   root: 'root',
   'run-root': 'runRoot',
   'additional-stores': 'additionalStores',
@@ -52,9 +60,14 @@ export async function loadOciConf({
   let conf: OciConf = {};
   for (const path of [systemDirectory, join(home, 'oci')].flatMap(confFiles)) {
     const text = readIfThere(path);
-    if (text !== undefined) conf = { ...conf, ...(await parseOciConf(text, path)) };
+    if (text !== undefined) conf = merge(conf, await parseOciConf(text, path));
   }
   return conf;
+}
+
+function merge(before: OciConf, after: OciConf): OciConf {
+  const networks = { ...before.networks, ...after.networks };
+  return { ...before, ...after, ...(Object.keys(networks).length > 0 ? { networks } : {}) };
 }
 
 function confFiles(directory: string): string[] {
@@ -86,10 +99,13 @@ function readIfThere(path: string): string | undefined {
 
 /** `path` is for messages. */
 export async function parseOciConf(text: string, path: string): Promise<OciConf> {
-  const { parse } = await import('ini'); // most machines have no oci.conf
+  const { default: ini } = await import('ini'); // most machines have no oci.conf
   const conf: { -readonly [K in keyof OciConf]: OciConf[K] } = {};
-  for (const [key, value] of Object.entries(parse(text))) {
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) continue; // a section
+  for (const [key, value] of Object.entries(ini.parse(text))) {
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+      if (key === 'network') conf.networks = parseNetworks(value, path);
+      continue; // a section of a later part
+    }
     const name = Object.hasOwn(KEYS, key) ? KEYS[key] : undefined;
     if (name === undefined)
       throw new OciError('CONFIG', `${quote(path)}: unknown key ${quote(key)}`, {

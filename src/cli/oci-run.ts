@@ -15,6 +15,7 @@ import { endInWords } from '../unit/end.ts';
 import { forwardSignals } from './follow.ts';
 import { endInterrupts, interruptSignal } from './interrupt.ts';
 import { outputFor, runProgram } from './main.ts';
+import { bridgeNetwork } from './network-conf.ts';
 import {
   type CommonOptions,
   commonRunOptions,
@@ -32,6 +33,7 @@ import {
   parseProperties,
   parseSlice,
   parseUnitName,
+  publishTexts,
   type UnitTexts,
   unitAnnotations,
   unitOptions,
@@ -172,6 +174,16 @@ function imagePreparation(
       ...(options.user === undefined ? {} : { user: options.user }),
       groups: parsed.groups,
       devices: parsed.devices,
+      network: parsed.network,
+      ...(parsed.network.kind === 'bridge'
+        ? {
+            bridge: {
+              network: bridgeNetwork(places.networks, parsed.network.name),
+              ports: parsed.ports,
+              ...(parsed.address === undefined ? {} : { address: parsed.address }),
+            },
+          }
+        : {}),
       networkFiles: parsed.networkFiles,
       init: options.init ?? false,
       options: parsed.container,
@@ -193,6 +205,10 @@ function bundlePreparation(
   if (given !== undefined || containerOption !== undefined)
     throw new OciError('USAGE', `--bundle and ${given ?? containerOption} exclude each other`, {
       hint: 'Say it in the config.json of the bundle.',
+    });
+  if (publishTexts(options).length > 0)
+    throw new OciError('USAGE', '--bundle and -p with a port exclude each other', {
+      hint: "Name the namespace of a network in the bundle's config.json.",
     });
   const bundle = resolve(directory);
   const unit = options.unit === undefined ? randomUnitName(basename(bundle)) : parseUnitName(options.unit);

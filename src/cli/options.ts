@@ -11,6 +11,7 @@ import { OciError } from '../oci/errors.ts';
 import type { SourceOptions } from '../source/open-source.ts';
 import type { Store } from '../store/store.ts';
 import { loadOciConf } from './config.ts';
+import type { Networks } from './network-conf.ts';
 import type { Output } from './output.ts';
 
 export interface CommonOptions {
@@ -38,6 +39,7 @@ export interface Places {
   readonly root: string;
   readonly runRoot: string;
   readonly additionalStores: readonly string[];
+  readonly networks: Networks;
 }
 
 /** The options that every program has. */
@@ -120,6 +122,7 @@ export async function placesFrom(
     root: resolve(options.root ?? conf.root ?? (isRoot ? '/var/lib/oci' : userRoot())),
     runRoot: resolve(options.runRoot ?? conf.runRoot ?? (isRoot ? '/run/oci' : userRunRoot())),
     additionalStores: conf.additionalStores ?? [],
+    networks: conf.networks ?? {},
   };
 }
 

@@ -14,14 +14,22 @@ import {
   parseUlimit,
   parseUserns,
 } from '../bundle/name-value.ts';
+import {
+  type NetworkChoice,
+  parseIP,
+  parseNetwork,
+  parsePublish,
+  parseResolverWord,
+} from '../bundle/network.ts';
 import { parseCount, parseSize } from '../bundle/quantity.ts';
 import { parseResources, type ResourceTexts } from '../bundle/resources.ts';
-import type { ContainerOptions, NetworkMode } from '../bundle/runtime-spec.ts';
+import type { ContainerOptions } from '../bundle/runtime-spec.ts';
 import { parseMount, parseTmpfs, parseVolume } from '../bundle/volume.ts';
+import type { PublishedPort } from '../oci/address.ts';
 import { ANNOTATION } from '../oci/annotations.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { parseSignal } from '../oci/signal.ts';
-import type { NetworkFiles } from '../unit/context.ts';
+import { HOST_GATEWAY, type NetworkFiles } from '../unit/context.ts';
 import { parseProperty } from '../unit/property.ts';
 import type { Setting } from '../unit/setting.ts';
 import { parseSeccompOption } from './seccomp-option.ts';
@@ -35,9 +43,13 @@ export interface ContainerTexts extends ResourceTexts {
   tmpfs?: string[];
   device?: string[];
   shmSize?: string;
-  network: NetworkMode;
+  network?: string;
+  publish?: string[];
+  ip?: string;
   addHost?: string[];
   dns?: string[];
+  dnsSearch?: string[];
+  dnsOption?: string[];
   user?: string;
   groupAdd?: string[];
   userns: string;
@@ -61,6 +73,8 @@ export interface ContainerTexts extends ResourceTexts {
 /** Those that concern the unit more than the container: a bundle takes them too. */
 export interface UnitTexts {
   property?: string[];
+  /** -p: a property or a port. */
+  p?: string[];
   restart?: string;
   logTag?: string;
 }
@@ -91,13 +105,16 @@ export function containerOptions(program: Command): Command {
     .option('--tmpfs <dir[:options]>', 'mount a file system in memory', each)
     .option('--device <host[:container][:rwm]>', 'give the container a device', each)
     .option('--shm-size <size>', 'size of /dev/shm (default: 64M)')
-    .addOption(
-      new Option('--network <mode>', "private: a network of the container's own; host: the host's")
-        .choices(['private', 'none', 'host'])
-        .default('private'),
+    .option(
+      '--network <mode>',
+      'private, none, host, bridge[:name], container=unit or ns:path (default: private, with ports bridge)',
     )
-    .option('--add-host <name:address>', 'add a line to /etc/hosts', each)
+    .option('--publish <[ip:]host:container[/protocol]>', 'lead a port of the host into the container', each)
+    .option('--ip <address>', 'fixed address in the network of the bridge')
+    .option('--add-host <name:address>', "add a line to /etc/hosts; host-gateway is the host's address", each)
     .option('--dns <address>', 'name server in /etc/resolv.conf', each)
+    .option('--dns-search <domain>', 'domain in which names are looked up; . for none', each)
+    .option('--dns-option <option>', 'option of resolv.conf(5)', each)
     .option('--user <user[:group]>', 'run as this user of the image')
     .option('--group-add <group>', 'add a supplementary group', each)
     .option('--userns <auto|base:size>', 'range of host ids (default: a fresh one)', 'auto')
@@ -122,13 +139,18 @@ export function containerOptions(program: Command): Command {
 
 export function unitOptions(program: Command): Command {
   return program
-    .option('-p, --property <name=value>', 'set a property of the unit, as systemd-run does', each)
+    .option('--property <name=value>', 'set a property of the unit, as systemd-run does', each)
+    .option('-p <property|port>', '--property, or where the value is a port --publish', each)
     .option('--restart <policy>', 'start it again: no, on-failure[:N], always or unless-stopped')
     .option('--log-tag <tag>', "identifier of its journal lines (default: the unit's name)");
 }
 
 export interface ParsedOptions {
-  container: ContainerOptions;
+  container: Omit<ContainerOptions, 'network'>;
+  network: NetworkChoice;
+  ports: PublishedPort[];
+  /** --ip, as a number. */
+  address?: number;
   devices: DeviceRequest[];
   groups: string[];
   networkFiles: NetworkFiles;
@@ -144,6 +166,7 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
   const range = parseUserns(texts.userns);
   const security = parseSecurityOptions(texts.securityOpt ?? []);
   return {
+    ...networkOptions(texts),
     container: {
       command,
       ...(texts.entrypoint === undefined ? {} : { entrypoint: parseEntrypoint(texts.entrypoint) }),
@@ -155,7 +178,6 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
         ...(texts.mount ?? []).map(parseMount),
         ...(texts.tmpfs ?? []).map(parseTmpfs),
       ],
-      network: texts.network,
       readOnly: texts.readOnly ?? false,
       ...(texts.stopSignal === undefined ? {} : { stopSignal: parseSignal(texts.stopSignal).name }),
       ...(texts.stopTimeout === undefined
@@ -178,9 +200,37 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
     },
     devices: (texts.device ?? []).map(parseDevice),
     groups: texts.groupAdd ?? [],
+  };
+}
+
+function networkOptions(
+  texts: ContainerTexts & UnitTexts,
+): Pick<ParsedOptions, 'network' | 'ports' | 'address' | 'networkFiles'> {
+  const ports = publishTexts(texts).map(parsePublish);
+  const needsBridge = ports.length > 0 ? '--publish' : texts.ip !== undefined ? '--ip' : undefined;
+  const network = parseNetwork(texts.network ?? (needsBridge === undefined ? 'private' : 'bridge'));
+  if (needsBridge !== undefined && network.kind !== 'bridge')
+    throw new OciError('USAGE', `${needsBridge}: --network ${texts.network} is no bridge`, {
+      hint: `Leave out ${needsBridge}, or use --network bridge.`,
+    });
+  const hosts = (texts.addHost ?? []).map(parseAddHost);
+  if (
+    network.kind !== 'bridge' &&
+    network.kind !== 'host' &&
+    hosts.some((line) => line.startsWith(HOST_GATEWAY))
+  )
+    throw new OciError('USAGE', `--add-host: from this network the host has no address`, {
+      hint: 'Use --network bridge.',
+    });
+  return {
+    network,
+    ports,
+    ...(texts.ip === undefined ? {} : { address: parseIP(texts.ip) }),
     networkFiles: {
-      hosts: (texts.addHost ?? []).map(parseAddHost),
+      hosts,
       nameservers: (texts.dns ?? []).map(parseNameserver),
+      searchDomains: (texts.dnsSearch ?? []).map((text) => parseResolverWord('--dns-search', text)),
+      resolverOptions: (texts.dnsOption ?? []).map((text) => parseResolverWord('--dns-option', text)),
     },
   };
 }
@@ -194,7 +244,18 @@ export function unitAnnotations(texts: UnitTexts): Record<string, string> {
 }
 
 export function parseProperties(texts: UnitTexts): Setting[] {
-  return (texts.property ?? []).flatMap(parseProperty);
+  const short = (texts.p ?? []).filter(isProperty);
+  return [...(texts.property ?? []), ...short].flatMap(parseProperty);
+}
+
+/** --publish, and -p as podman has it. */
+export function publishTexts(texts: { publish?: string[]; p?: string[] }): string[] {
+  return [...(texts.publish ?? []), ...(texts.p ?? []).filter((text) => !isProperty(text))];
+}
+
+/** Of what -p is given: a property has its name before an =, a port never does. */
+function isProperty(text: string): boolean {
+  return text.includes('=');
 }
 
 /** One word, or a JSON array of words, as podman takes it. */

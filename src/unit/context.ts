@@ -1,5 +1,5 @@
 /** Where a container's parts lie and what it is called: everything the translation needs beside the runtime spec. */
-
+import type { PublishedPort } from '../oci/address.ts';
 import type { Setting } from './setting.ts';
 
 export interface UnitContext {
@@ -42,6 +42,10 @@ export interface UnitContext {
   copyUp: ReadonlyMap<string, string>;
   /** What the files in /etc say that every container of an image has; a bundle brings its own. */
   networkFiles?: NetworkFiles;
+  /** The bridge of the host that its network namespace is connected to. */
+  bridge?: BridgeAttachment;
+  /** The unit whose network namespace the container joins; without `.service`. */
+  joinsNetworkOf?: string;
   /** A static init of the host that becomes PID 1. */
   init?: string;
   /** Settings that the user wants beside or instead of the translation's. */
@@ -52,10 +56,37 @@ export interface UnitContext {
 }
 
 export interface NetworkFiles {
-  /** Further lines of /etc/hosts: `ADDRESS NAME`. */
+  /** Further lines of /etc/hosts: `ADDRESS NAME`; the address may be HOST_GATEWAY. */
   hosts: readonly string[];
-  /** Of /etc/resolv.conf; none: what the network gives. */
+  /** Of /etc/resolv.conf, each; none: what the network or the host gives. */
   nameservers: readonly string[];
+  /** `.` alone: no domain. */
+  searchDomains: readonly string[];
+  resolverOptions: readonly string[];
+}
+
+/** Stands for the host's own address, as the container reaches it. */
+export const HOST_GATEWAY = 'host-gateway';
+
+/** A network of this host's, as oci.conf describes it. */
+export interface BridgeNetwork {
+  /** Of the network and of its interface on the host. */
+  name: string;
+  /** The first address as a number, and the prefix's length. The gateway is the next one. */
+  ipv4: { base: number; prefixLength: number };
+  /** A prefix of 64 bits that ends in `::`. */
+  ipv6?: string;
+  /** No way out. */
+  internal: boolean;
+  /** Containers find each other by name, where aardvark-dns is installed. */
+  dns: boolean;
+}
+
+export interface BridgeAttachment {
+  network: BridgeNetwork;
+  /** undefined: a free one at each start. */
+  address?: number;
+  ports: readonly PublishedPort[];
 }
 
 /** What the running systemd has, found by probing its properties. */

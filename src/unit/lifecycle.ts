@@ -9,13 +9,16 @@ import { boolean, count32, exec, list, type Setting, seconds, signal, string } f
 
 export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext): Setting[] {
   const setup = `${context.unit}-setup.service`;
+  const other = otherSetup(context);
   const stop = parseSignal(spec.annotations[ANNOTATION.stopSignal] || DEFAULT_STOP_SIGNAL);
   return [
     string('Type', 'exec'),
     // BindsTo: a container whose namespaces and mounts went away must not live on
     list('Requires', [setup], 'Unit'),
     list('BindsTo', [setup], 'Unit'),
-    list('After', [setup], 'Unit'),
+    list('After', [setup, ...other], 'Unit'),
+    // not BindsTo: the container ends with the one whose network it uses, and does not keep that alive
+    ...(other.length > 0 ? [list('PartOf', other, 'Unit')] : []),
     string('CollectMode', 'inactive-or-failed', 'Unit'),
     // before 258 systemd takes the main process of PrivatePIDs= for a foreign one, and mixed would kill it at once
     string('KillMode', context.features.mixedKill ? 'mixed' : 'control-group'),
@@ -58,13 +61,20 @@ function restartSettings(policy: string): Setting[] {
 const FOREVER_SECONDS = 365 * 24 * 3600;
 
 export function setupLifecycleSettings(context: UnitContext): Setting[] {
+  const other = otherSetup(context);
   return [
     string('Type', 'oneshot'),
     boolean('RemainAfterExit', true),
     boolean('StopWhenUnneeded', true, 'Unit'),
+    ...(other.length > 0 ? [list('After', other, 'Unit')] : []),
     string('CollectMode', 'inactive-or-failed', 'Unit'),
     exec('ExecStart', ['/bin/sh', `${context.bundleDir}/setup`]),
     // Post: also after a setup that failed half-way
     exec('ExecStopPost', ['/bin/sh', `${context.bundleDir}/teardown`]),
   ];
+}
+
+/** Of the container whose network is joined. */
+function otherSetup({ joinsNetworkOf }: UnitContext): string[] {
+  return joinsNetworkOf === undefined ? [] : [`${joinsNetworkOf}-setup.service`];
 }

@@ -20,6 +20,7 @@ import type { SeccompPlan } from './seccomp.ts';
 import { deviceTree, networkFiles } from './setup-files.ts';
 import { preparedMounts, runTree } from './setup-mounts.ts';
 import { namespaceLines, rangeLines, USER_NAMESPACE, utsAndIPC } from './setup-namespaces.ts';
+import { networkSetup, networkTeardown } from './setup-network.ts';
 import { shellWord, shellWords } from './shell.ts';
 import { awaitTerminal } from './terminal.ts';
 
@@ -43,6 +44,7 @@ ${scaffold(context)}
 ${rangeLines(spec.linux)}
 ${USER_NAMESPACE}
 ${namespaceLines(namespaces, seccomp)}
+${networkSetup(spec, context)}
 ${rootLines(spec, context)}
 ${deviceTree(spec, mounts, context)}
 ${runTree(mounts, spec, context)}
@@ -59,6 +61,8 @@ export function teardownScript(spec: RuntimeSpec, context: UnitContext): string 
   return `#!/bin/sh
 # Undoes the setup of ${context.unit}.service, however far it came.
 ${parameters(spec, context)}
+cd /
+${networkTeardown(context)}
 ${TEARDOWN}
 ${teardownHooks(spec, context).join('\n')}
 `;
@@ -215,7 +219,6 @@ LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o "userxattr,lowerdir=$lower,uppe
 [ -w rootfs ] || fail 'the root file system came out read-only: look at dmesg'`;
 
 const TEARDOWN = `
-cd /
 if mountpoint -q "$BUNDLE/mnt"; then
   umount -R "$BUNDLE/mnt" || umount -R -l "$BUNDLE/mnt"
 fi

@@ -143,6 +143,7 @@ test('names with values', () => {
   assert.deepEqual(parseSysctl('net.x=a=b'), ['net.x', 'a=b']);
   assert.equal(parseAddHost('db:10.0.0.5'), '10.0.0.5 db');
   assert.equal(parseAddHost('a;b:::1'), '::1 a b');
+  assert.equal(parseAddHost('db:host-gateway'), 'host-gateway db');
   assert.equal(parseNameserver('fe80::1'), 'fe80::1');
   assert.equal(parseUserns('auto'), undefined);
   assert.deepEqual(parseUserns('1048576:65536'), { containerID: 0, hostID: 1048576, size: 65536 });
@@ -153,7 +154,7 @@ test('names with values', () => {
     [parseSysctl, ['', 'x', '=x']],
     [
       parseAddHost,
-      ['', 'db', 'db:', ':10.0.0.1', 'db:host-gateway', 'a b:10.0.0.1', 'db:10.0.0.1\n', 'db:300.0.0.1'],
+      ['', 'db', 'db:', ':10.0.0.1', 'db:gateway', 'a b:10.0.0.1', 'db:10.0.0.1\n', 'db:300.0.0.1'],
     ],
     [parseNameserver, ['', 'dns.example', '10.0.0.1\n']],
     [parseUserns, ['', 'keep-id', '5', '-1:5', '1:2:3']],

@@ -110,7 +110,7 @@ test('oci.conf: places, order and errors', async () => {
   mkdirSync(join(system, 'oci.conf.d'), { recursive: true });
   mkdirSync(join(env.HOME, '.config/oci'), { recursive: true });
   assert.deepEqual(await loadOciConf({ env, systemDirectory: system }), {});
-  writeFileSync(join(system, 'oci.conf'), '# comment\nroot = /a\nrun-root=/b\n[network]\nx=1\n');
+  writeFileSync(join(system, 'oci.conf'), '# comment\nroot = /a\nrun-root=/b\n[other]\nx=1\n');
   writeFileSync(join(system, 'oci.conf.d/20.conf'), 'root=/c\n');
   writeFileSync(join(system, 'oci.conf.d/10.conf'), 'root=/d\n');
   writeFileSync(join(system, 'oci.conf.d/30.conf.old'), 'root=/e\n');
@@ -122,6 +122,7 @@ test('oci.conf: places, order and errors', async () => {
     root: '/d',
     runRoot: '/r',
     additionalStores: [],
+    networks: {},
   });
   assert.deepEqual(await parseOciConf('additional-stores=/a:/b:', 'f'), { additionalStores: ['/a', '/b'] });
   assert.deepEqual(await parseOciConf('additional-stores=', 'f'), { additionalStores: [] });

@@ -21,7 +21,7 @@ const NO_OPTIONS: ContainerOptions = {
   command: [],
   env: [],
   mounts: [],
-  network: 'private',
+  network: { kind: 'private' },
   readOnly: false,
   labels: {},
   resources: {},
@@ -74,7 +74,7 @@ const context: UnitContext = {
   idBase: 2147352576,
   cwdBy: 'unit',
   copyUp: new Map(),
-  networkFiles: { hosts: [], nameservers: [] },
+  networkFiles: { hosts: [], nameservers: [], searchDomains: [], resolverOptions: [] },
   features: { mixedKill: true, architecture: 'x64' },
 };
 
@@ -96,7 +96,7 @@ test('namespaces: host networking has no namespace of its own', () => {
   const own = units();
   assert.equal(value(own, 'NetworkNamespacePath'), '/run/oci/containers/web/mnt/netns');
   assert.match(own.setupScript, /unshare --net --ipc --uts/);
-  const host = units({ network: 'host' });
+  const host = units({ network: { kind: 'host' } });
   assert.equal(value(host, 'NetworkNamespacePath'), undefined);
   assert.match(host.setupScript, /unshare --ipc --uts/);
   assert.doesNotMatch(host.setupScript, /netns$/m);
@@ -305,7 +305,7 @@ test('a systemd without the needed properties is refused by name', () => {
 
 test('the bundle says what the image says', () => {
   const made = spec(
-    { network: 'host', labels: { a: 'b' } },
+    { network: { kind: 'host' }, labels: { a: 'b' } },
     { WorkingDir: '/srv', Labels: { a: 'x', c: 'd' } },
   );
   assert.equal(made.process.cwd, '/srv');

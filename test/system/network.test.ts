@@ -1,0 +1,262 @@
+/** The network of containers: bridges, published ports, names, joined namespaces; and nothing of it left afterwards. */
+import assert from 'node:assert/strict';
+import { afterEach, before, test } from 'node:test';
+import { sharedMachine, stdoutOf } from '../machine/machine.ts';
+import { assertNothingLeft, BUSYBOX, NGINX, REGISTRY, unitProperties } from './container.ts';
+
+const FEDORA = `${REGISTRY}/fedora-mirror/fedora`;
+const machine = sharedMachine();
+const run = (...args: string[]) => machine.run(['oci-run', '--quiet', ...args]);
+const started = async (...args: string[]) => stdoutOf(await run('--network', 'bridge', ...args));
+const text = async (script: string) => stdoutOf(await machine.script(script)).trim();
+/** In a container. */
+const inside = (unit: string, script: string) => machine.run(['ocictl', 'exec', unit, 'sh', '-c', script]);
+const stop = async (...units: string[]) => {
+  stdoutOf(await machine.run(['systemctl', 'stop', ...units]));
+};
+const SLEEP = ['sh', '-c', 'trap "exit 0" TERM; while :; do sleep 0.1; done'];
+const serve = (port: number, word: string) =>
+  `mkdir /www; echo ${word} >/www/index.html; trap "exit 0" TERM; httpd -p ${port} -h /www; while :; do sleep 0.1; done`;
+
+/** What a network may leave on a host. */
+const STATE = `
+echo '# nft'; nft list ruleset
+echo '# links'; ip -o link | sed 's/^[0-9]*: //; s/ state .*//'
+echo '# routes'; ip route; ip -6 route
+echo '# mounts'; cut -d' ' -f2- /proc/mounts
+echo '# run'; find /run -not -path '/run/systemd/*' -not -path '/run/log/*' -not -path '/run/user/*' | sort
+echo '# dns'; pgrep -a aardvark-dns || true
+`;
+let state = '';
+
+async function assertAsBefore(): Promise<void> {
+  await assertNothingLeft(machine);
+  let now = '';
+  for (const deadline = Date.now() + 5000; Date.now() < deadline; ) {
+    now = await text(STATE);
+    if (now === state) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.equal(now, state);
+}
+
+before(async () => {
+  // what is made once per boot
+  await started('--wait', BUSYBOX, 'true');
+  await assertNothingLeft(machine);
+  state = await text(STATE);
+  assert.doesNotMatch(state, /netavark|oci0|10\.90/);
+});
+// a test that fails half-way leaves no container to the next
+afterEach(async () => {
+  await text(
+    "systemctl list-units --plain --no-legend | grep 'OCI container' | while read -r unit _; do systemctl stop $unit || true; done",
+  );
+  await assertAsBefore();
+});
+
+test('nginx: read-only, without capabilities, on a published port; restarts with its address, and leaves nothing', async () => {
+  await text('mkdir -p /srv/net; oci-pull -q 127.0.0.1:5000/nginx >/dev/null');
+  await text(`cat >/srv/net/nginx.conf <<'CONF'
+error_log stderr notice;
+pid /tmp/nginx.pid;
+events {}
+http { access_log off; client_body_temp_path /tmp/a; proxy_temp_path /tmp/b; fastcgi_temp_path /tmp/c;
+  uwsgi_temp_path /tmp/d; scgi_temp_path /tmp/e; server { listen 80; listen [::]:80; root /srv/www; } }
+CONF`);
+  await started(
+    ...['--unit', 'web', '-p', '8080:80', '--read-only', '--cap-drop', 'all', '-p', 'MemoryHigh=1G'],
+    ...['-v', '/srv/net/nginx.conf:/etc/nginx/nginx.conf:ro', NGINX],
+  );
+  const page = () => text('curl -sS --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8080/');
+  assert.match(await page(), /It works/);
+  const address = await text('ls /run/oci/network/ipam/oci0');
+  assert.match(address, /^10\.90\.0\.\d+$/);
+  assert.match(await text(`curl -sS http://${address}/`), /It works/);
+  assert.match(await text('curl -sS http://10.90.0.1:8080/'), /It works/);
+  assert.match(await text("curl -sS 'http://[fd90::1]:8080/'"), /It works/);
+  const { MainPID } = await unitProperties(machine, 'web', 'MainPID');
+
+  await text('systemctl restart web');
+  assert.match(await page(), /It works/);
+  assert.equal(await text('ls /run/oci/network/ipam/oci0'), address);
+  assert.notEqual((await unitProperties(machine, 'web', 'MainPID'))['MainPID'], MainPID);
+  await stop('web');
+});
+
+test('two containers reach each other by address, unit and host name; another network is out of reach', async () => {
+  await text(`mkdir -p /etc/oci; printf '[network.db]\\nsubnet = 10.91.0.0/24\\n' >/etc/oci/oci.conf`);
+  await started('--unit', 'one', '--ip', '10.90.0.77', BUSYBOX, 'sh', '-c', serve(80, 'one'));
+  await started(
+    '--unit',
+    'two',
+    '--hostname',
+    'second',
+    '--add-host',
+    'host:host-gateway',
+    BUSYBOX,
+    ...SLEEP,
+  );
+  stdoutOf(await run('--unit', 'far', '--network', 'bridge:db', BUSYBOX, ...SLEEP));
+  try {
+    assert.equal(stdoutOf(await inside('two', 'wget -qO- http://10.90.0.77/')), 'one\n');
+    assert.equal(stdoutOf(await inside('two', 'wget -qO- http://[fd90::4d]/')), 'one\n');
+    assert.equal(stdoutOf(await inside('two', 'wget -qO- http://one/')), 'one\n');
+    assert.match(stdoutOf(await inside('one', 'nslookup second')), /10\.90\.0\.\d+/);
+    const own = stdoutOf(
+      await inside('two', 'grep -w second /etc/hosts; hostname; ping -c1 -W1 host 2>/dev/null || true'),
+    ).split('\n');
+    assert.match(own[0]!, /^10\.90\.0\.\d+ second$/);
+    assert.match(own[1]!, /^fd90::[0-9a-f]+ second$/);
+    assert.equal(own[2], 'second');
+    assert.match(own[3]!, /^PING host \(10\.90\.0\.1\)/);
+    assert.match(stdoutOf(await inside('far', 'ip -o -4 addr show eth0')), / 10\.91\.0\.2\/24 /);
+    assert.notEqual((await inside('far', 'wget -T2 -qO- http://10.90.0.77/')).status, 0);
+    const taken = await run('--unit', 'three', '--network', 'bridge', '--ip', '10.90.0.77', BUSYBOX, 'true');
+    assert.equal(taken.status, 69);
+    assert.match(taken.stderr, /address 10\.90\.0\.77 is in use by one/);
+    const outside = await run('--network', 'bridge', '--ip', '10.90.1.7', BUSYBOX, 'true');
+    assert.equal(outside.status, 64);
+    assert.match(outside.stderr, /from 10\.90\.0\.2 to 10\.90\.0\.254/);
+  } finally {
+    await stop('one', 'two', 'far');
+    await text('rm /etc/oci/oci.conf');
+  }
+});
+
+test('UDP, ranges, one address of the host, and its own published port', async () => {
+  const echo = `$SIG{TERM} = sub { exit };
+    my $udp = IO::Socket::INET->new(Proto => 'udp', LocalPort => 5353);
+    my $tcp = IO::Socket::INET->new(Listen => 5, LocalPort => 7001);
+    if (fork) { while ($udp->recv(my $line, 100)) { $udp->send($line) } }
+    while (my $client = $tcp->accept) { print $client scalar <$client> }`;
+  const ports = ['-p', '5353:5353/udp', '--publish', '127.0.0.1:7000-7001:7000-7001'];
+  await started('--unit', 'udp', ...ports, FEDORA, 'perl', '-MIO::Socket', '-e', echo);
+  const ask = (kind: string, address: string, port: number) =>
+    machine.run([
+      'bash',
+      '-c',
+      `for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3
+      exec 3<>/dev/${kind}/${address}/${port} && echo ${kind} >&3 && timeout 1 head -n1 <&3 | grep . && exit
+      done 2>/dev/null; exit 1`,
+    ]);
+  assert.equal(stdoutOf(await ask('udp', '127.0.0.1', 5353)), 'udp\n');
+  assert.equal(stdoutOf(await ask('tcp', '127.0.0.1', 7001)), 'tcp\n');
+  assert.notEqual((await ask('tcp', '10.90.0.1', 7001)).status, 0);
+  await stop('udp');
+
+  await started('--unit', 'hairpin', '-p', '8081:80', BUSYBOX, 'sh', '-c', serve(80, 'mirror'));
+  assert.equal(stdoutOf(await inside('hairpin', 'wget -T5 -qO- http://10.90.0.1:8081/')), 'mirror\n');
+  await stop('hairpin');
+});
+
+test('a port that is in use is refused, whoever has it, and the container that has it serves on', async () => {
+  await text(
+    `systemd-run -q --unit listener perl -MIO::Socket -e 'my $s = IO::Socket::INET->new(Listen => 1, LocalPort => 8090); sleep 99'; sleep 0.3`,
+  );
+  const refused = await run('--unit', 'late', '-p', '8089-8091:80-82', BUSYBOX, 'true');
+  await text('systemctl stop listener');
+  assert.equal(refused.status, 69);
+  assert.match(refused.stderr, /one of the ports 8089-8091\/tcp is in use on the host/);
+  await assertAsBefore();
+
+  await started('--unit', 'first', '-p', '127.0.0.1:8090:80', BUSYBOX, 'sh', '-c', serve(80, 'first'));
+  const second = await run('--unit', 'second', '-p', '8090:80', BUSYBOX, 'true');
+  assert.equal(second.status, 69);
+  assert.match(second.stderr, /port 8090\/tcp is published by first/);
+  assert.equal(await text('curl -sS http://127.0.0.1:8090/'), 'first');
+  await stop('first');
+});
+
+test('a payload that is killed, and a setup that fails half-way, leave nothing', async () => {
+  await started('--unit', 'crash', '-p', '8092:80', BUSYBOX, ...SLEEP);
+  await text('systemctl kill --signal=KILL crash');
+  await assertAsBefore();
+
+  await started(
+    '--unit',
+    'again',
+    '--restart',
+    'on-failure:1',
+    '-p',
+    '8092:80',
+    BUSYBOX,
+    'sh',
+    '-c',
+    serve(80, 'again'),
+  );
+  const address = await text('ls /run/oci/network/ipam/oci0');
+  await text('systemctl kill --signal=KILL again; sleep 0.5');
+  assert.equal(await text('curl -sS --retry 5 --retry-connrefused http://127.0.0.1:8092/'), 'again');
+  assert.equal(await text('ls /run/oci/network/ipam/oci0'), address);
+  await stop('again');
+  await assertAsBefore();
+
+  // after the network: this file system cannot be mounted
+  const failed = await run(
+    '--unit',
+    'half',
+    '-p',
+    '8092:80',
+    '--sysctl',
+    'net.ipv4.conf.eth9.forwarding=1',
+    BUSYBOX,
+    'true',
+  );
+  assert.equal(failed.status, 69);
+  await assertAsBefore();
+
+  // the namespace is gone when the rules are to be removed
+  await started('--unit', 'lost', '-p', '8092:80', BUSYBOX, ...SLEEP);
+  await text('umount -l /run/oci/containers/lost/mnt/netns');
+  await stop('lost');
+});
+
+test('resolv.conf: what is given, else what the host can hand on', async () => {
+  const resolver = async (...args: string[]) => {
+    const { stdout } = await run('--pipe', ...args, BUSYBOX, 'cat', '/etc/resolv.conf');
+    return stdout.trim().split('\n');
+  };
+  const given = [
+    '--dns',
+    '10.9.8.7',
+    '--dns-search',
+    'a.example',
+    '--dns-search',
+    'b.example',
+    '--dns-option',
+    'ndots:3',
+  ];
+  assert.deepEqual(await resolver(...given), [
+    'nameserver 10.9.8.7',
+    'search a.example b.example',
+    'options ndots:3',
+  ]);
+  assert.deepEqual(await resolver('--network', 'bridge', ...given), [
+    'nameserver 10.90.0.1',
+    'search a.example b.example',
+    'options ndots:3',
+  ]);
+  assert.deepEqual(await resolver(), ['']);
+  await text(`cp /etc/resolv.conf /run/resolv.saved
+printf 'nameserver 127.0.0.53\\noptions edns0\\nsearch lan\\n' >/etc/resolv.conf
+mkdir -p /run/systemd/resolve; printf 'nameserver 10.1.1.1\\nnameserver 127.0.0.1\\nsearch lan\\n' >/run/systemd/resolve/resolv.conf
+printf '[network]\\ndns = false\\n' >/run/no-dns.conf; ip netns add given`);
+  try {
+    assert.deepEqual(await resolver('--network', 'host'), [
+      'nameserver 127.0.0.53',
+      'options edns0',
+      'search lan',
+    ]);
+    assert.deepEqual(await resolver('--network', 'bridge', '--config', '/run/no-dns.conf'), [
+      'nameserver 10.1.1.1',
+      'search lan',
+    ]);
+    assert.deepEqual(await resolver('--network', 'ns:/run/netns/given', '--dns-search', '.'), [
+      'nameserver 10.1.1.1',
+    ]);
+  } finally {
+    await text(`cp /run/resolv.saved /etc/resolv.conf; ip netns del given; umount /run/netns; rmdir /run/netns
+rm -r /run/resolv.saved /run/no-dns.conf /run/systemd/resolve`);
+  }
+});
