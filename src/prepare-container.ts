@@ -35,6 +35,8 @@ export interface PlaceRequest {
   stdio?: UnitContext['stdio'];
   /** Its streams are a terminal. */
   terminal?: boolean;
+  sockets?: UnitContext['sockets'];
+  notify?: boolean;
   /** --property. */
   extraSettings?: readonly Setting[];
 }
@@ -119,6 +121,8 @@ export function placeOf(request: PlaceRequest) {
     sharedDir: `${request.runRoot}/shared`,
     features: request.features,
     ...(stdio === undefined ? {} : { stdio }),
+    ...(request.sockets === undefined ? {} : { sockets: request.sockets }),
+    ...(request.notify === undefined ? {} : { notify: request.notify }),
     ...(request.extraSettings === undefined ? {} : { extraSettings: request.extraSettings }),
   };
 }

@@ -30,9 +30,9 @@ export interface ImageUse {
 }
 
 /**
- * Starts the container and returns when its payload runs. Throws EXISTS where the unit's name is taken. `image`:
- * undefined for a bundle, whose files are nobody's but the user's. `attach`: is given the terminal of a container that
- * has one, before the payload starts.
+ * Starts the container and returns when its payload runs, or its sockets listen. Throws EXISTS where the unit's name is
+ * taken. `image`: undefined for a bundle, whose files are nobody's but the user's. `attach`: is given the terminal of a
+ * container that has one, before the payload starts.
  */
 export async function startContainer(
   container: PreparedContainer,
@@ -71,7 +71,11 @@ async function startUnits(
   manager: Manager,
   attach: ((terminal: Terminal) => void) | undefined,
 ): Promise<void> {
-  const start = () => manager.start(transient(units.payload), units.helpers.map(transient));
+  const { payload, socket, helpers } = units;
+  const start = () =>
+    socket === undefined
+      ? manager.start(transient(payload), helpers.map(transient))
+      : manager.start(transient(socket), [...helpers, payload].map(transient));
   const { terminal: wanted, user, consoleSize } = spec.process;
   if (!wanted) return start();
   const [{ openTerminal }, { answerTerminalRequest }] = await Promise.all([

@@ -12,6 +12,7 @@ import type { Store } from '../store/store.ts';
 import type { Manager } from '../systemd/manager.ts';
 import type { Features } from '../unit/context.ts';
 import { endInWords } from '../unit/end.ts';
+import { parseSocket } from '../unit/socket.ts';
 import { forwardSignals } from './follow.ts';
 import { endInterrupts, interruptSignal } from './interrupt.ts';
 import { outputFor, runProgram } from './main.ts';
@@ -101,6 +102,11 @@ async function run(
       : bundlePreparation(options.bundle, program, options, output);
   const extraSettings = parseProperties(options);
   checkTerminal(options);
+  const sockets = (options.socket ?? []).map(parseSocket);
+  if (sockets.length > 0 && (options.wait || options.pipe || options.interactive || options.tty))
+    throw new OciError('USAGE', '--socket: nothing runs yet that could be waited for', {
+      hint: 'Leave out --wait, --pipe, -i and -t.',
+    });
 
   const manager = await connect(options.dryRun === true);
   try {
@@ -111,6 +117,8 @@ async function run(
         slice: parseSlice(options.slice),
         features: manager.features,
         extraSettings,
+        ...(sockets.length > 0 ? { sockets } : {}),
+        notify: options.notify ?? false,
         terminal: options.tty ?? false,
         ...(streams === undefined
           ? {}
@@ -123,14 +131,13 @@ async function run(
       return;
     }
     const use = image && { store: image.store, digest: image.stored.digest };
-    const unit = container.units.payload.name;
     endInterrupts();
     if (streams !== undefined || options.tty || options.wait)
       await follow(container, use, manager.systemd, streams, options.interactive ?? false, output);
     else {
       const { startContainer } = await import('../run.ts');
       await startContainer(container, use, manager.systemd);
-      report(unit, image, output);
+      report(container, image, output);
     }
   } finally {
     manager.systemd?.close();
@@ -138,7 +145,10 @@ async function run(
 }
 
 /** What is known of a place only once systemd answers and the streams are open. */
-type LatePlace = Pick<PlaceRequest, 'slice' | 'features' | 'stdio' | 'terminal' | 'extraSettings'>;
+type LatePlace = Pick<
+  PlaceRequest,
+  'slice' | 'features' | 'stdio' | 'terminal' | 'extraSettings' | 'sockets' | 'notify'
+>;
 type Preparation = (late: () => Promise<LatePlace>) => Promise<Prepared>;
 
 function requireImageName(imageName: string | undefined): string {
@@ -247,12 +257,15 @@ function checkTerminal(options: RunCommandOptions): void {
     });
 }
 
-function report(unit: string, image: Prepared['image'], output: Output): void {
-  if (output.json) output.value({ unit, image: image?.name ?? null, digest: image?.stored.digest ?? null });
+function report({ unit, units }: PreparedContainer, image: Prepared['image'], output: Output): void {
+  const { name } = units.payload;
+  if (output.json)
+    output.value({ unit: name, image: image?.name ?? null, digest: image?.stored.digest ?? null });
   else {
-    output.line(unit);
-    const name = unit.replace(/\.service$/, '');
-    output.note(`follow it with journalctl -fu ${name}, stop it with systemctl stop ${name}`);
+    output.line(name);
+    output.note(
+      `follow it with journalctl -fu ${unit}, stop it with systemctl stop ${units.socket?.name ?? unit}`,
+    );
   }
 }
 

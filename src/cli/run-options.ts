@@ -77,6 +77,8 @@ export interface UnitTexts {
   p?: string[];
   restart?: string;
   logTag?: string;
+  socket?: string[];
+  notify?: boolean;
 }
 
 const each = (value: string, previous: string[] = []) => [...previous, value];
@@ -141,6 +143,12 @@ export function unitOptions(program: Command): Command {
   return program
     .option('--property <name=value>', 'set a property of the unit, as systemd-run does', each)
     .option('-p <property|port>', '--property, or where the value is a port --publish', each)
+    .option(
+      '--socket <address>',
+      'listen there, and start the payload with that socket when it is needed',
+      each,
+    )
+    .option('--notify', 'the payload says when it is ready, by sd_notify(3)')
     .option('--restart <policy>', 'start it again: no, on-failure[:N], always or unless-stopped')
     .option('--log-tag <tag>', "identifier of its journal lines (default: the unit's name)");
 }

@@ -272,6 +272,9 @@ const EXIT_CHDIR = 200;
  */
 async function ranAndEnded(bus: Bus, unit: string): Promise<boolean> {
   const get = (name: string) => getProperty(bus, unitPath(unit), `${SYSTEMD}.Service`, name);
+  if (!unit.endsWith('.service')) return false;
+  // protocol: it was to say that it is ready, and did not
+  if ((await get('Result')) === 'protocol') return false;
   const [code, status] = await Promise.all([get('ExecMainCode'), get('ExecMainStatus')]);
   return Number(code) > 1 || (Number(code) === 1 && Number(status) < EXIT_CHDIR);
 }
@@ -283,10 +286,20 @@ async function startFailure(bus: Bus, unit: string, helper: string, jobResult: s
   const invocation = await getProperty(bus, path, `${SYSTEMD}.Unit`, 'InvocationID').catch(() => undefined);
   const invocationID = invocation instanceof Uint8Array ? Buffer.from(invocation).toString('hex') : '';
   const status = await getProperty(bus, path, `${SYSTEMD}.Service`, 'ExecMainStatus').catch(() => undefined);
+  const socket = failed.endsWith('.socket');
+  const result = await getProperty(bus, path, `${SYSTEMD}.${socket ? 'Socket' : 'Service'}`, 'Result').catch(
+    () => undefined,
+  );
   const messages = /^[0-9a-f]{32}$/.test(invocationID) ? await lastMessages(failed, invocationID, 5) : [];
   const why =
     messages.at(-1) ??
-    (jobResult === 'dependency' ? 'its setup failed' : `exit status ${status ?? 'unknown'}`);
+    (jobResult === 'dependency'
+      ? 'its setup failed'
+      : socket
+        ? 'systemd cannot listen there'
+        : result === 'protocol'
+          ? 'the payload ended and did not say that it was ready'
+          : `exit status ${status ?? 'unknown'}`);
   return new OciError('UNAVAILABLE', `unit ${quote(unit)} failed to start: ${why}`, {
     hint: `See the whole story with: journalctl -u ${failed}.`,
     ...(messages.length > 1 ? { detail: messages.join('\n') } : {}),

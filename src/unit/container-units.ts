@@ -17,6 +17,7 @@ import { resourceSettings } from './resources.ts';
 import { planSeccomp } from './seccomp.ts';
 import type { Setting } from './setting.ts';
 import { setupScript, teardownScript } from './setup-script.ts';
+import { socketUnit } from './socket.ts';
 
 export interface UnitSettings {
   /** With its suffix: `web.service`. */
@@ -27,6 +28,8 @@ export interface UnitSettings {
 export interface ContainerUnits {
   payload: UnitSettings;
   setup: UnitSettings;
+  /** Starts the payload when it is needed. */
+  socket?: UnitSettings;
   /** The setup unit and all others that the payload pulls in. */
   helpers: UnitSettings[];
   /** Texts of the two scripts, to be written into the bundle as `setup` and `teardown`. */
@@ -43,6 +46,7 @@ export function containerUnits(spec: RuntimeSpec, context: UnitContext): Contain
     name: `${context.unit}-setup.service`,
     settings: [...setupIdentitySettings(context), ...setupLifecycleSettings(context)],
   };
+  const socket = socketUnit(context);
   const toJournal = context.stdio === undefined;
   return {
     payload: {
@@ -58,6 +62,7 @@ export function containerUnits(spec: RuntimeSpec, context: UnitContext): Contain
       ]),
     },
     setup,
+    ...(socket === undefined ? {} : { socket }),
     helpers: [setup, ...(toJournal ? logUnits(spec, context) : [])],
     setupScript: setupScript(spec, seccomp, context),
     teardownScript: teardownScript(spec, context),

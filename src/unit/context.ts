@@ -1,6 +1,6 @@
 /** Where a container's parts lie and what it is called: everything the translation needs beside the runtime spec. */
 import type { PublishedPort } from '../oci/address.ts';
-import type { Setting } from './setting.ts';
+import type { Listen, Setting } from './setting.ts';
 
 export interface UnitContext {
   /** Without `.service`. */
@@ -48,6 +48,10 @@ export interface UnitContext {
   joinsNetworkOf?: string;
   /** A static init of the host that becomes PID 1. */
   init?: string;
+  /** The payload is started by the first connection to one of these. */
+  sockets?: readonly Listen[];
+  /** The payload says itself when it is ready (sd_notify(3)). */
+  notify?: boolean;
   /** Settings that the user wants beside or instead of the translation's. */
   extraSettings?: readonly Setting[];
   features: Features;

@@ -10,15 +10,19 @@ import { boolean, count32, exec, list, type Setting, seconds, signal, string } f
 export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext): Setting[] {
   const setup = `${context.unit}-setup.service`;
   const other = otherSetup(context);
+  // not BindsTo: the container ends with these, and does not keep them alive
+  const partOf = [...other, ...(context.sockets === undefined ? [] : [`${context.unit}.socket`])];
   const stop = parseSignal(spec.annotations[ANNOTATION.stopSignal] || DEFAULT_STOP_SIGNAL);
   return [
-    string('Type', 'exec'),
+    // all: what the payload started may speak for it, as systemd-notify(1) does
+    ...(context.notify
+      ? [string('Type', 'notify'), string('NotifyAccess', 'all')]
+      : [string('Type', 'exec')]),
     // BindsTo: a container whose namespaces and mounts went away must not live on
     list('Requires', [setup], 'Unit'),
     list('BindsTo', [setup], 'Unit'),
     list('After', [setup, ...other], 'Unit'),
-    // not BindsTo: the container ends with the one whose network it uses, and does not keep that alive
-    ...(other.length > 0 ? [list('PartOf', other, 'Unit')] : []),
+    ...(partOf.length > 0 ? [list('PartOf', partOf, 'Unit')] : []),
     string('CollectMode', 'inactive-or-failed', 'Unit'),
     // before 258 systemd takes the main process of PrivatePIDs= for a foreign one, and mixed would kill it at once
     string('KillMode', context.features.mixedKill ? 'mixed' : 'control-group'),

@@ -24,6 +24,7 @@ export function processSettings(
         seccomp: seccomp?.by === 'setpriv',
         init: context.init,
         cwd: context.cwdBy === 'shim',
+        sockets: context.sockets !== undefined && planNamespaces(linux).pid === 'own',
       }),
     ),
     ...(seccomp?.settings ?? []),

@@ -147,9 +147,12 @@ export function list(name: string, values: readonly string[], section: Section =
   return setting(section, name, 'as', values, [`${name}=${values.map(quoteWord).join(' ')}`]);
 }
 
-/** ListenFIFO= of a socket unit. */
-export function listenFifo(path: string): Setting {
-  return setting('Socket', 'Listen', 'a(ss)', [['FIFO', path]], [`ListenFIFO=${escapeSpecifiers(path)}`]);
+/** What a socket unit listens on: ListenStream=8080 is Stream and 8080. */
+export type Listen = readonly ['Stream' | 'Datagram' | 'FIFO', string];
+
+export function listen(values: readonly Listen[]): Setting {
+  const lines = values.map(([kind, address]) => `Listen${kind}=${escapeSpecifiers(address)}`);
+  return setting('Socket', 'Listen', 'a(ss)', values, lines);
 }
 
 /** Environment=: each assignment on a line of its own. */

@@ -30,11 +30,17 @@ export interface ShimOptions {
   init?: string | undefined;
   /** Enter the working directory. */
   cwd?: boolean;
+  /** The payload is handed sockets in a pid namespace of its own. */
+  sockets?: boolean;
 }
 
 /** argv of ExecStart=: join the container's user and uts namespaces, become the user, run the payload. */
 export function shimArgv(process: Process, options: ShimOptions = { uts: true }): string[] {
-  const late = process.env.filter((entry) => !fitsUnit(entry));
+  const late = [
+    ...process.env.filter((entry) => !fitsUnit(entry)),
+    // 257 tells the number that it has on the host; an init's first child is the second process
+    ...(options.sockets ? [`LISTEN_PID=${options.init === undefined ? 1 : 2}`] : []),
+  ];
   const joined = [`--user=${SHIM_DIR}/userns`, ...(options.uts ? [`--uts=${SHIM_DIR}/utsns`] : [])];
   const init = options.init === undefined ? [] : [`${SHIM_DIR}/init`, '--'];
   return [

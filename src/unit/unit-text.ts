@@ -17,7 +17,8 @@ export function unitText(settings: readonly Setting[]): string {
 
 /** All units of a container, each under a comment with its name, the payload last. */
 export function containerUnitsText(units: ContainerUnits): string {
-  return [...units.helpers, units.payload]
+  const socket = units.socket === undefined ? [] : [units.socket];
+  return [...units.helpers, ...socket, units.payload]
     .map(({ name, settings }) => `# ${name}\n${unitText(settings)}`)
     .join('\n');
 }

@@ -260,3 +260,124 @@ printf '[network]\\ndns = false\\n' >/run/no-dns.conf; ip netns add given`);
 rm -r /run/resolv.saved /run/no-dns.conf /run/systemd/resolve`);
   }
 });
+
+test('a joined network: all ports and ping, another range; it ends with the container that has it', async () => {
+  await text('systemctl reset-failed; ip netns add given; ip netns exec given ip link set lo up');
+  const probe = `socket(my $ping, AF_INET, SOCK_DGRAM, 1) or die "ping: $!";
+    my $port = IO::Socket::INET->new(Listen => 1, LocalPort => 81) or die "port: $!";
+    print "ok\\n"; $SIG{TERM} = sub { exit }; sleep 1000 if @ARGV`;
+  const perl = [FEDORA, 'perl', '-MIO::Socket', '-e', probe];
+  try {
+    const given = await run(
+      '--pipe',
+      '--network',
+      'ns:/run/netns/given',
+      '--user',
+      '1000:1000',
+      '--cap-drop',
+      'all',
+      ...perl,
+    );
+    assert.equal(given.stdout, 'ok\n', given.stderr);
+  } finally {
+    await text('ip netns del given; umount /run/netns; rmdir /run/netns');
+  }
+  await started('--unit', 'pod', '-p', '8093:81', BUSYBOX, ...SLEEP);
+  const joined = ['--network', 'container=pod', '--user', '1000:1000', '--cap-drop', 'all'];
+  stdoutOf(await run('--unit', 'member', '--hostname', 'other', ...joined, ...perl, 'stay'));
+  const namespace = (unit: string, name: string) =>
+    text(`readlink /proc/$(systemctl show -P MainPID ${unit})/ns/${name}`);
+  assert.equal(await namespace('member', 'net'), await namespace('pod', 'net'));
+  assert.notEqual(await namespace('member', 'user'), await namespace('pod', 'user'));
+  assert.equal(
+    (
+      await machine.run([
+        'bash',
+        '-c',
+        'for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2; : </dev/tcp/127.0.0.1/8093 && exit; done',
+      ])
+    ).status,
+    0,
+  );
+  const files = stdoutOf(await inside('member', 'cat /etc/hosts /etc/resolv.conf; hostname'));
+  assert.match(files, /^10\.90\.0\.\d+ pod$.*^127\.0\.1\.1 other$.*^nameserver 10\.90\.0\.1$.*^other$/ms);
+  await text('systemctl restart pod');
+  assert.equal(await text('systemctl is-active member'), 'active');
+  await stop('pod');
+  await assertAsBefore();
+
+  assert.equal((await run('--network', 'container=pod', BUSYBOX, 'true')).status, 66);
+  stdoutOf(await run('--unit', 'bare', '--network', 'host', BUSYBOX, ...SLEEP));
+  const none = await run('--network', 'container=bare', BUSYBOX, 'true');
+  assert.match(none.stderr, /'bare' has no network of its own\nhint: Use --network host/);
+  await stop('bare');
+  assert.match(
+    (await run('--network', 'ns:/proc/1/ns/net', BUSYBOX, 'true')).stderr,
+    /the host's own namespace/,
+  );
+});
+
+test('--socket: the first connection starts the payload, which takes it over; restart and stop', async () => {
+  const answer = `die "pid $$ $ENV{LISTEN_PID}" unless $$ == $ENV{LISTEN_PID} and $ENV{LISTEN_FDS} == 2;
+    $SIG{TERM} = sub { exit }; my $socket = IO::Socket::INET->new_from_fd(3, 'r+');
+    while (my $client = $socket->accept) { print $client "served by $$\\n"; close $client; exit if !-e '/stay' }`;
+  const out = stdoutOf(
+    await run(
+      '--unit',
+      'lazy',
+      '--socket',
+      '127.0.0.1:8094',
+      '--socket',
+      '/run/lazy.sock',
+      FEDORA,
+      'perl',
+      '-MIO::Socket',
+      '-e',
+      answer,
+    ),
+  );
+  assert.equal(out, 'lazy.service\n');
+  assert.equal((await unitProperties(machine, 'lazy', 'ActiveState'))['ActiveState'], 'inactive');
+  const get = () => text('bash -c "timeout 9 cat </dev/tcp/127.0.0.1/8094"');
+  assert.equal(await get(), 'served by 1');
+  // it has ended, and starts once more
+  assert.equal(await get(), 'served by 1');
+  await stop('lazy.socket');
+  await assertAsBefore();
+
+  const taken = await run('--unit', 'taken', '--socket', '127.0.0.1:5000', BUSYBOX, 'true');
+  assert.equal(taken.status, 69);
+  assert.match(taken.stderr, /'taken\.socket' failed to start: systemd cannot listen there/);
+});
+
+test('--notify: the start is over when the payload says so, also by a child; its words are in the status', async () => {
+  const say = (words: string) =>
+    `use IO::Socket::UNIX; IO::Socket::UNIX->new(Type => SOCK_DGRAM, Peer => $ENV{NOTIFY_SOCKET})->send("${words}")`;
+  const payload = `$SIG{TERM} = sub { exit }; sleep 1; if (!fork) { ${say('READY=1\\nSTATUS=all is well')}; sleep 1; exit } sleep 1000`;
+  const begin = Date.now();
+  stdoutOf(await run('--unit', 'ready', '--notify', FEDORA, 'perl', '-e', payload));
+  assert.ok(Date.now() - begin > 1000, 'the start waited');
+  const { Type, StatusText, ActiveState } = await unitProperties(
+    machine,
+    'ready',
+    'Type',
+    'StatusText',
+    'ActiveState',
+  );
+  assert.deepEqual([Type, StatusText, ActiveState], ['notify', 'all is well', 'active']);
+  await stop('ready');
+  await assertAsBefore();
+
+  const silent = await run(
+    '--unit',
+    'quiet',
+    '--notify',
+    '--read-only',
+    FEDORA,
+    'perl',
+    '-e',
+    say('STATUS=going'),
+  );
+  assert.equal(silent.status, 69);
+  assert.match(silent.stderr, /'quiet\.service' failed to start: the payload ended and did not say/);
+});

@@ -6,8 +6,10 @@ import { bridgeNetwork } from '../../../src/cli/network-conf.ts';
 import { containerUnits } from '../../../src/unit/container-units.ts';
 import type { UnitContext } from '../../../src/unit/context.ts';
 import type { Setting } from '../../../src/unit/setting.ts';
+import { shimArgv } from '../../../src/unit/shim.ts';
+import { parseSocket } from '../../../src/unit/socket.ts';
 import { throwsOci } from '../expect-error.ts';
-import { CONTEXT, specWith } from './fixture.ts';
+import { CONTEXT, specWith, values } from './fixture.ts';
 
 const OCI0 = bridgeNetwork({}, 'oci0');
 const FILES = { hosts: [], nameservers: [], searchDomains: [], resolverOptions: [] };
@@ -101,4 +103,56 @@ test('only a container on a bridge has to do with netavark; a joined network is 
   assert.deepEqual(words(units.payload.settings, 'BindsTo'), ['web-setup.service']);
   assert.ok(words(units.payload.settings, 'After').includes('pod-setup.service'));
   assert.deepEqual(words(units.setup.settings, 'After'), ['pod-setup.service']);
+});
+
+test('--socket: what can be listened on', () => {
+  assert.deepEqual(parseSocket('8080'), ['Stream', '8080']);
+  assert.deepEqual(parseSocket('tcp:127.0.0.1:80'), ['Stream', '127.0.0.1:80']);
+  assert.deepEqual(parseSocket('udp:[::1]:53'), ['Datagram', '[::1]:53']);
+  assert.deepEqual(parseSocket('/run/web.sock'), ['Stream', '/run/web.sock']);
+  for (const text of [
+    ...[
+      '',
+      '0',
+      '65536',
+      'host:80',
+      '::1:80',
+      '[127.0.0.1]:80',
+      'udp:/run/x',
+      '/',
+      '/run/',
+      '/run/../x',
+      '/a b',
+    ],
+    ...['/a%n', '/a\n', '80\n', '@abstract', 'vsock::80', `/${'a'.repeat(108)}`],
+  ])
+    throwsOci(() => parseSocket(text), 'USAGE', '--socket');
+});
+
+test('--socket and --notify as units', () => {
+  const { units } = scripts({ sockets: [parseSocket('8080'), parseSocket('/run/web.sock')], notify: true });
+  assert.equal(units.socket?.name, 'web.socket');
+  assert.deepEqual(values(units.socket!.settings, 'Listen', 'Requires', 'RemoveOnStop'), {
+    Listen: [
+      ['Stream', '8080'],
+      ['Stream', '/run/web.sock'],
+    ],
+    Requires: ['web-setup.service'],
+    RemoveOnStop: true,
+  });
+  assert.deepEqual(values(units.payload.settings, 'Type', 'NotifyAccess', 'PartOf'), {
+    Type: 'notify',
+    NotifyAccess: 'all',
+    PartOf: ['web.socket'],
+  });
+  const argv = (sockets: boolean, init?: string) =>
+    shimArgv(specWith().process, { uts: true, sockets, init });
+  assert.deepEqual(argv(false).includes('LISTEN_PID=1'), false);
+  assert.deepEqual(argv(true).slice(-3), ['--', 'LISTEN_PID=1', 'true']);
+  assert.deepEqual(argv(true, '/init').slice(-4), ['LISTEN_PID=2', '/run/.oci/init', '--', 'true']);
+  assert.equal(scripts({}).units.socket, undefined);
+  assert.deepEqual(values(scripts({}).units.payload.settings, 'Type', 'NotifyAccess'), {
+    Type: 'exec',
+    NotifyAccess: undefined,
+  });
 });
