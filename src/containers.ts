@@ -5,15 +5,18 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { PublishedPort } from './oci/address.ts';
 import { ANNOTATION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { RuntimeSpec } from './oci/runtime-spec.ts';
 import type { Manager } from './systemd/manager.ts';
+import type { NetavarkInput } from './unit/setup-network.ts';
 
 export interface ContainerRecord {
   /** Without `.service`. */
   readonly unit: string;
   readonly spec: RuntimeSpec;
+  readonly network: Pick<ContainerState, 'addresses' | 'ports'>;
 }
 
 export interface ContainerState {
@@ -27,6 +30,9 @@ export interface ContainerState {
   /** ISO 8601; undefined when it has not started. */
   readonly started: string | undefined;
   readonly command: readonly string[];
+  /** On a bridge: its own addresses, and the ports of the host that lead to it. */
+  readonly addresses: readonly string[];
+  readonly ports: readonly PublishedPort[];
 }
 
 export interface ContainerUsage {
@@ -44,24 +50,24 @@ export interface ContainerUsage {
 /** Every container with a readable record, by name. One that goes away meanwhile is left out. */
 export function listContainers(runRoot: string): ContainerRecord[] {
   return directoryNames(join(runRoot, 'containers')).flatMap((unit) => {
-    const spec = readSpec(runRoot, unit);
-    return spec === undefined ? [] : [{ unit, spec }];
+    const record = readRecord(runRoot, unit);
+    return record === undefined ? [] : [record];
   });
 }
 
 /** Throws INPUT_NOT_FOUND. `name` may end in `.service`. */
 export function requireContainer(runRoot: string, name: string): ContainerRecord {
   const unit = name.replace(/\.service$/, '');
-  const spec =
-    unit === '' || unit.includes('/') || unit.startsWith('.') ? undefined : readSpec(runRoot, unit);
-  if (spec !== undefined) return { unit, spec };
+  const record =
+    unit === '' || unit.includes('/') || unit.startsWith('.') ? undefined : readRecord(runRoot, unit);
+  if (record !== undefined) return record;
   throw new OciError('INPUT_NOT_FOUND', `no container ${quote(unit)} is running`, {
     hint: 'List the containers with: ocictl ps.',
   });
 }
 
 export async function containerState(
-  { unit, spec }: ContainerRecord,
+  { unit, spec, network }: ContainerRecord,
   manager: Manager,
 ): Promise<ContainerState> {
   const properties = await manager.properties(`${unit}.service`);
@@ -75,6 +81,7 @@ export async function containerState(
     pid: number(properties.get('MainPID')) ?? 0,
     started: started === undefined || started === 0 ? undefined : new Date(started / 1000).toISOString(),
     command: spec.process.args,
+    ...network,
   };
 }
 
@@ -110,12 +117,34 @@ function number(value: unknown): number | undefined {
   return typeof value === 'number' ? value : undefined;
 }
 
-function readSpec(runRoot: string, unit: string): RuntimeSpec | undefined {
+function readRecord(runRoot: string, unit: string): ContainerRecord | undefined {
+  const directory = join(runRoot, 'containers', unit);
+  const spec = readJSON<RuntimeSpec>(join(directory, 'config.json'));
+  if (spec === undefined) return undefined;
+  return { unit, spec, network: networkOf(readJSON<NetavarkInput>(join(directory, 'network.json'))) };
+}
+
+function networkOf(input: NetavarkInput | undefined): ContainerRecord['network'] {
+  if (input === undefined) return { addresses: [], ports: [] };
+  return {
+    addresses: Object.values(input.networks).flatMap(({ static_ips }) => static_ips),
+    ports: input.port_mappings.map((port) => ({
+      ...(port.host_ip === '' ? {} : { hostAddress: port.host_ip }),
+      hostPort: port.host_port,
+      containerPort: port.container_port,
+      protocol: port.protocol,
+      count: port.range,
+    })),
+  };
+}
+
+/** Undefined for a file that is being made or removed. */
+function readJSON<T>(path: string): T | undefined {
   try {
-    return JSON.parse(readFileSync(join(runRoot, 'containers', unit, 'config.json'), 'utf8')) as RuntimeSpec;
+    return JSON.parse(readFileSync(path, 'utf8')) as T;
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR' || error instanceof SyntaxError) return undefined; // being made or removed
+    if (code === 'ENOENT' || code === 'ENOTDIR' || error instanceof SyntaxError) return undefined;
     throw error;
   }
 }

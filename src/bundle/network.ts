@@ -76,6 +76,13 @@ function parsePorts(text: string): { first: number; count: number } | undefined 
   return { first: Number(first), count };
 }
 
+/** `127.0.0.1:8080->80/tcp`. */
+export function formatPort({ hostAddress, hostPort, containerPort, protocol, count }: PublishedPort): string {
+  const range = (first: number) => (count === 1 ? `${first}` : `${first}-${first + count - 1}`);
+  const host = hostAddress?.includes(':') ? `[${hostAddress}]` : hostAddress;
+  return `${host === undefined ? '' : `${host}:`}${range(hostPort)}->${range(containerPort)}/${protocol}`;
+}
+
 export function parseIP(text: string): number {
   const value = parseIPv4(text);
   if (value !== undefined) return value;

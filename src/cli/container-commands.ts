@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
+import { formatPort } from '../bundle/network.ts';
 import type { ContainerUsage } from '../containers.ts';
 import { parseSignal } from '../oci/signal.ts';
 import type { Manager } from '../systemd/manager.ts';
@@ -122,14 +123,15 @@ async function ps({ output, runRoot, manager }: Context<CommonOptions>): Promise
     return;
   }
   output.table(
-    ['UNIT', 'IMAGE', 'DIGEST', 'STATE', 'PID', 'STARTED', 'COMMAND'],
-    states.map(({ unit, image, digest, state, pid, started, command }) => [
+    ['UNIT', 'IMAGE', 'DIGEST', 'STATE', 'PID', 'STARTED', 'PORTS', 'COMMAND'],
+    states.map(({ unit, image, digest, state, pid, started, ports, command }) => [
       unit,
       image,
       shortDigest(digest),
       state,
       pid === 0 ? '' : String(pid),
       started === undefined ? '' : humanAge(started),
+      ports.map(formatPort).join(', '),
       command.join(' ').slice(0, 40),
     ]),
   );

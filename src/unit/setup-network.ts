@@ -181,6 +181,18 @@ echo "$NAME" >${record}
 IP6=${network.ipv6 === undefined ? '' : `${network.ipv6}$(printf %x $number)`}`;
 }
 
+/** What of that JSON is read again, by `ocictl ps`. */
+export interface NetavarkInput {
+  networks: Record<string, { static_ips: string[] }>;
+  port_mappings: {
+    host_ip: string;
+    host_port: number;
+    container_port: number;
+    protocol: PublishedPort['protocol'];
+    range: number;
+  }[];
+}
+
 /** The words of shell that make the JSON which netavark reads; it is said in netavark's own README. */
 function netavarkInput(
   spec: RuntimeSpec,
@@ -228,7 +240,7 @@ function netavarkInput(
     })),
     ...(servers.length > 0 ? { dns_servers: servers } : {}),
   };
-  return JSON.stringify(document)
+  return JSON.stringify(document satisfies NetavarkInput)
     .split(/"\\u0000(\w+)\\u0000"/)
     .map((part, index) =>
       index % 2 === 0 ? shellWord(part) : part === 'DNS' ? '"$DNS"' : `'"'"$${part}"'"'`,

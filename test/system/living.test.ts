@@ -42,7 +42,10 @@ test('ps lists it with its state and process', async () => {
   assert.equal(container.state, 'active (running)');
   assert.equal(container.pid, Number(MainPID));
   assert.deepEqual(container.command, ['sh', '-c', PAYLOAD]);
-  assert.match(stdoutOf(await ctl('ps')), /^UNIT +IMAGE +DIGEST +STATE +PID +STARTED +COMMAND\nlive +/);
+  assert.match(
+    stdoutOf(await ctl('ps')),
+    /^UNIT +IMAGE +DIGEST +STATE +PID +STARTED +PORTS +COMMAND\nlive +/,
+  );
 });
 
 test('exec: in the namespaces and the cgroup, as the user, with the environment; its status and streams', async () => {

@@ -75,6 +75,10 @@ CONF`);
   assert.match(await text(`curl -sS http://${address}/`), /It works/);
   assert.match(await text('curl -sS http://10.90.0.1:8080/'), /It works/);
   assert.match(await text("curl -sS 'http://[fd90::1]:8080/'"), /It works/);
+  const [listed] = JSON.parse(await text('ocictl --json ps'));
+  assert.equal(listed.addresses[0], address);
+  assert.deepEqual(listed.ports, [{ hostPort: 8080, containerPort: 80, protocol: 'tcp', count: 1 }]);
+  assert.match(await text('ocictl ps'), / 8080->80\/tcp /);
   const { MainPID } = await unitProperties(machine, 'web', 'MainPID');
 
   await text('systemctl restart web');
@@ -122,6 +126,18 @@ test('two containers reach each other by address, unit and host name; another ne
     await stop('one', 'two', 'far');
     await text('rm /etc/oci/oci.conf');
   }
+});
+
+test('six at once have six addresses', async () => {
+  const units = ['n1', 'n2', 'n3', 'n4', 'n5', 'n6'];
+  await Promise.all(units.map((unit) => started('--unit', unit, BUSYBOX, ...SLEEP)));
+  const shown = await Promise.all(
+    units.map(async (unit) => stdoutOf(await inside(unit, 'ip -o -4 addr show eth0'))),
+  );
+  const addresses = shown.map((line) => / inet (\S+)\/24 /.exec(line)?.[1]);
+  assert.equal(new Set(addresses).size, 6);
+  assert.deepEqual((await text('ls /run/oci/network/ipam/oci0')).split('\n').sort(), addresses.sort());
+  await stop(...units);
 });
 
 test('UDP, ranges, one address of the host, and its own published port', async () => {

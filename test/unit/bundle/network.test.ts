@@ -1,7 +1,13 @@
 /** --network, --publish and their kin as words. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseIP, parseNetwork, parsePublish, parseResolverWord } from '../../../src/bundle/network.ts';
+import {
+  formatPort,
+  parseIP,
+  parseNetwork,
+  parsePublish,
+  parseResolverWord,
+} from '../../../src/bundle/network.ts';
 import { formatIPv4, isAddress, parseIPv4 } from '../../../src/oci/address.ts';
 import { throwsOci } from '../expect-error.ts';
 
@@ -75,6 +81,11 @@ test('published ports', () => {
     ...['[1;2]:1:1', '-1:1', '8080:80/tcp/udp'],
   ])
     throwsOci(() => parsePublish(text), 'USAGE', '--publish');
+});
+
+test('ports in words', () => {
+  for (const text of ['8080->80/tcp', '127.0.0.1:1-3->4-6/udp', '[::1]:1->2/sctp'])
+    assert.equal(formatPort(parsePublish(text.replace('->', ':'))), text);
 });
 
 test('addresses and words of resolv.conf', () => {
