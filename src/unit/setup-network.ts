@@ -30,12 +30,14 @@ ${FIND_NETAVARK}
 for program in nft ss; do
   command -v $program >/dev/null || fail "$program is missing: install nftables and iproute2"
 done
-mkdir -p ${STATE}/ipam/${network.name} ${STATE}/ports
 ${LOCK}
-# only once: a network that another program made must not become a second way to the same addresses
-if [ ! -e /sys/class/net/${network.name} ]; then
-  foreign=$(ip -4 route show exact ${subnet(network)})
-  [ -z "$foreign" ] || fail ${shellWord(`the addresses of network ${network.name}, ${subnet(network)}, are in use on this host: choose others in oci.conf`)}
+mkdir -p ${STATE}/ipam/${network.name} ${STATE}/ports
+if [ -z "$(ls ${STATE}/ipam/${network.name})" ]; then
+  # its last container takes the bridge away, and every address of the network leads there
+  [ ! -e /sys/class/net/${network.name} ] ||
+    fail 'interface ${network.name} exists and belongs to no container: remove it with ip link delete ${network.name}, or take another name'
+  [ -z "$(ip -4 route show exact ${subnet(network)})" ] ||
+    fail 'the addresses ${subnet(network)} of network ${network.name} are in use on this host: choose others in oci.conf'
 fi
 ${publishLines(ports)}
 ${addressLines(bridge)}
@@ -95,7 +97,7 @@ done
 aardvark=\${netavark%/*}/aardvark-dns
 # without the lock: aardvark-dns lives on
 run_netavark() {
-  $netavark --config ${STATE} --aardvark-binary "$aardvark" --rootless false \\
+  timeout 60 $netavark --config ${STATE} --aardvark-binary "$aardvark" --rootless false \\
     --firewall-driver nftables --file "$BUNDLE/network.json" "$@" 7>&-
 }`.trim();
 

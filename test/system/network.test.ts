@@ -222,6 +222,14 @@ test('a payload that is killed, and a setup that fails half-way, leave nothing',
   assert.equal(failed.status, 69);
   await assertAsBefore();
 
+  // somebody else's bridge stays
+  await text('ip link add oci0 type bridge');
+  const foreign = await run('--unit', 'foreign', '-p', '8092:80', BUSYBOX, 'true');
+  assert.match(foreign.stderr, /interface oci0 exists and belongs to no container/);
+  await assertNothingLeft(machine);
+  await text('ip link delete oci0');
+  await assertAsBefore();
+
   // the namespace is gone when the rules are to be removed
   await started('--unit', 'lost', '-p', '8092:80', BUSYBOX, ...SLEEP);
   await text('umount -l /run/oci/containers/lost/mnt/netns');
