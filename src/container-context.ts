@@ -16,7 +16,7 @@ import type { UnitContext } from './unit/context.ts';
 import { isBind } from './unit/mounts.ts';
 
 /** The same for a container of an image and one of a bundle. */
-export type CommonContext = Omit<UnitContext, 'scaffold' | 'copyUp' | 'cwdBy'>;
+export type CommonContext = Omit<UnitContext, 'scaffold' | 'rootAttributes' | 'copyUp' | 'cwdBy'>;
 
 /**
  * `directories` and `files`: what must exist in the root beside the mount points of `spec`. Throws COMMAND_NOT_FOUND,
@@ -62,11 +62,13 @@ export function containerContext(
       `${quote(obstacle.path)} of the bundle's rootfs is a ${lookup(obstacle.path)?.kind}, not a ${obstacle.kind}`,
       { hint: `Replace it by a ${obstacle.kind}, or make the rootfs read-only.` },
     );
+  // an image of no layers has an empty one
+  const { uid, gid } = common.layerTrees.length > 0 ? root : { uid: common.idBase, gid: common.idBase };
   return {
     ...common,
     cwdBy,
-    ...((root.mode & rootSearch) === 0 ? { rootMode: root.mode | rootSearch } : {}),
     scaffold,
+    rootAttributes: { uid, gid, mode: root.mode | rootSearch, covered: (root.mode & rootSearch) === 0 },
     copyUp: new Map(
       [...mounts.map((mount) => mount.destination), '/run']
         .map((path) => [path, canonicalPoint(path, lookup)] as const)

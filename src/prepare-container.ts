@@ -118,7 +118,8 @@ export function placeOf(request: PlaceRequest) {
     slice: request.slice,
     writableDir: `${request.root}/writable/${request.unit}`,
     bundleDir,
-    sharedDir: `${request.runRoot}/shared`,
+    // one for each form of what the setup script puts there: containers of an older one go on using theirs
+    sharedDir: `${request.runRoot}/shared-2`,
     features: request.features,
     ...(stdio === undefined ? {} : { stdio }),
     ...(request.sockets === undefined ? {} : { sockets: request.sockets }),

@@ -34,10 +34,13 @@ export interface UnitContext {
       owner?: { uid: number; gid: number };
     }[];
   };
-  /** Mode of the root directory, where the image's would not let the shim search it. */
-  rootMode?: number;
   /** Who enters the payload's working directory. */
   cwdBy: 'unit' | 'shim';
+  /**
+   * Of the root directory, as on disk: the writable layer takes them over. `covered`: the image's would not let the shim
+   * search it, and a layer above it has these instead.
+   */
+  rootAttributes: { uid: number; gid: number; mode: number; covered: boolean };
   /** Destinations of mounts that begin with what the root has there → its canonical path; what it lacks is not here. */
   copyUp: ReadonlyMap<string, string>;
   /** What the files in /etc say that every container of an image has; a bundle brings its own. */

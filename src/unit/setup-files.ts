@@ -2,28 +2,31 @@
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { HOST_GATEWAY, type NetworkFiles, type UnitContext } from './context.ts';
 import { deviceLines } from './devices.ts';
-import { NETWORK_FILES } from './filesystem.ts';
-import { LOG_FIFO } from './log-units.ts';
 import type { MountPlan } from './mounts.ts';
 import type { NamespaceOrigin, NamespacePlan } from './namespaces.ts';
+import { type Mount, mountLines } from './setup-mounts.ts';
 import { gateway } from './setup-network.ts';
 import { shellWord } from './shell.ts';
 import { askForTerminal } from './terminal.ts';
 
+export function deviceMount({ devSize }: MountPlan): Mount {
+  const options = `mode=755,nosuid,strictatime,size=${devSize},uid=$B,gid=$B`;
+  return { source: 'oci-dev', target: 'dev', type: 'tmpfs', options };
+}
+
 export function deviceTree(spec: RuntimeSpec, mounts: MountPlan, context: UnitContext): string {
   // the journal's streams cannot be opened by name: see log-units.ts
-  const [stdout, stderr] =
-    context.stdio === undefined ? [LOG_FIFO, LOG_FIFO] : ['/proc/self/fd/1', '/proc/self/fd/2'];
+  const source = context.stdio === undefined ? 'dev-journal' : 'dev';
+  const terminals = 'newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,uid=$B,gid=$((B + 5))';
   const shm = ['rw', ...mounts.shmOptions, 'uid=$B', 'gid=$B'].join(',');
   return `
-mount -t tmpfs -o mode=755,nosuid,strictatime,size=${mounts.devSize},uid=$B,gid=$B oci-dev dev
-cp -a "$SHARED/dev/." dev/
-ln -s ${stdout} dev/stdout
-ln -s ${stderr} dev/stderr
-chown -hR $B:$B dev
+cp -a "$SHARED/${source}/." dev/
+chown -hR $B:$B dev etc
 ${deviceLines(spec).join('\n')}
-mount -t devpts -o newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,uid=$B,gid=$((B + 5)) devpts dev/pts${askForTerminal(spec)}
-mount -t tmpfs -o "${shm}" shm dev/shm`;
+${mountLines([
+  { source: 'devpts', target: 'dev/pts', type: 'devpts', options: terminals },
+  { source: 'shm', target: 'dev/shm', type: 'tmpfs', options: shm },
+])}${askForTerminal(spec)}`;
 }
 
 /** /etc/hosts, /etc/hostname and /etc/resolv.conf; after the network, whose addresses they tell. */
@@ -33,8 +36,7 @@ export function networkFiles({ network }: NamespacePlan, context: UnitContext): 
   return `
 echo "$HOSTNAME" >etc/hostname
 ${hostsFile(files, network, context)}
-${resolverFile(files, network, context)}
-chown $B:$B ${NETWORK_FILES.map((path) => path.slice(1)).join(' ')}`;
+${resolverFile(files, network, context)}`;
 }
 
 function hostsFile(

@@ -3,7 +3,8 @@ import type { Linux, RuntimeSpec } from '../oci/runtime-spec.ts';
 import { RANGE_SIZE, SLOT_MAX, SLOT_MIN } from '../uid/range.ts';
 import { fixedRange, type NamespaceOrigin, type NamespacePlan } from './namespaces.ts';
 import type { SeccompPlan } from './seccomp.ts';
-import { shellWord } from './shell.ts';
+import type { Mount } from './setup-mounts.ts';
+import { fstabWord, shellWord } from './shell.ts';
 import { sysctls } from './sysctl.ts';
 
 /** `B`: the container's first host id, published in userdb as the user that the payload's unit names. */
@@ -50,75 +51,86 @@ done
 echo $slot >/run/oci/range.last`;
 
 const PUBLISH_RANGE = `echo $B >"$BUNDLE/range"
-printf '{"userName":"%s","uid":%s,"gid":%s,"realName":"Root of OCI container %s","disposition":"container"}\\n' \\
-  "$ROOT_USER" $B $B "$NAME" >"/run/userdb/$ROOT_USER.user"
-printf '{"groupName":"%s","gid":%s,"disposition":"container"}\\n' "$ROOT_USER" $B >"/run/userdb/$ROOT_USER.group"
-ln -s "$ROOT_USER.user" /run/userdb/$B.user
-ln -s "$ROOT_USER.group" /run/userdb/$B.group
+for key in "$ROOT_USER" $B; do
+  printf '{"userName":"%s","uid":%s,"gid":%s,"realName":"Root of OCI container %s","disposition":"container"}\\n' \\
+    "$ROOT_USER" $B $B "$NAME" >"/run/userdb/$key.user"
+  printf '{"groupName":"%s","gid":%s,"disposition":"container"}\\n' "$ROOT_USER" $B >"/run/userdb/$key.group"
+done
 exec 9>&-`;
 
-/** Made by a process with host uid B, so that B may join it without capabilities. */
+/**
+ * Made by a process with host uid B, so that B may join it without capabilities. Its holder waits at a fifo that nobody
+ * opens; another one tells that it is there (one for each holder: a writer of the first could still hold the
+ * second one open, and close it too early).
+ */
 export const USER_NAMESPACE = `
-# one fifo each: a writer of the first could still hold the second one open, and close it too early
-mkfifo user-ready other-ready
-setpriv --reuid $B --regid $B --clear-groups unshare --user sh -c 'echo; exec sleep 60' >user-ready &
-holder=$!
+mkfifo user-ready other-ready hold
+setpriv --reuid $B --regid $B --clear-groups unshare --user sh -c 'echo; read -r _ <hold' >user-ready &
+user=$!
 read -r _ <user-ready || fail 'cannot make a user namespace: look at sysctl user.max_user_namespaces'
-echo "0 $B $SIZE" >/proc/$holder/uid_map
-echo "0 $B $SIZE" >/proc/$holder/gid_map
-mount --bind /proc/$holder/ns/user userns
-kill $holder`;
+echo "0 $B $SIZE" >/proc/$user/uid_map
+echo "0 $B $SIZE" >/proc/$user/gid_map`;
 
-/** The others that are the container's own, held by a process until the setup's end; and those it joins. */
+/** The others that are the container's own, with their settings, held by a process until they are mounted. */
 export function namespaceLines(
-  { network, ipc, uts }: NamespacePlan,
+  spec: RuntimeSpec,
+  plan: NamespacePlan,
   seccomp: SeccompPlan | undefined,
 ): string {
   const own = [
-    ...(network === 'own' ? ['--net'] : []),
-    ...(ipc === 'own' ? ['--ipc'] : []),
-    ...(uts === 'own' ? ['--uts'] : []),
+    ...(plan.network === 'own' ? ['--net'] : []),
+    ...(plan.ipc === 'own' ? ['--ipc'] : []),
+    ...(plan.uts === 'own' ? ['--uts'] : []),
   ];
   const inside = [
-    ...(network === 'own' ? ['ip link set lo up'] : []),
+    ...(plan.network === 'own' ? ['ip link set lo up'] : []),
     ...(seccomp?.noUserNamespaces ? ['echo 0 >/proc/sys/user/max_user_namespaces'] : []),
+    ...(areOwn(plan) ? writes(spec, 'container') : []),
     'echo',
-    'exec sleep 3600',
-  ].join('; ');
-  return [
-    `
-nsenter --user=userns -S 0 -G 0 unshare ${[...own, 'sh', '-euc'].join(' ')} ${shellWord(inside)} >other-ready &
-holder=$!
-read -r _ <other-ready || fail 'cannot make the other namespaces'`,
-    ...bindNamespace('net', network),
-    ...bindNamespace('ipc', ipc),
-    ...bindNamespace('uts', uts),
+    'read -r _ <hold',
   ].join('\n');
+  return `
+nsenter --user=/proc/$user/ns/user -S 0 -G 0 unshare ${[...own, 'sh', '-euc'].join(' ')} ${shellWord(inside)} >other-ready &
+holder=$!
+read -r _ <other-ready || fail 'cannot make the other namespaces'`;
 }
 
-function bindNamespace(name: 'net' | 'ipc' | 'uts', origin: NamespaceOrigin): string[] {
+/** Whether what belongs to the network and ipc namespaces can be written where those are made. */
+function areOwn({ network, ipc }: NamespacePlan): boolean {
+  return network === 'own' && ipc === 'own';
+}
+
+export function namespaceMounts({ network, ipc, uts }: NamespacePlan): Mount[] {
+  return [
+    namespaceMount('user', '/proc/$user/ns/user'),
+    ...otherMount('net', network),
+    ...otherMount('ipc', ipc),
+    ...otherMount('uts', uts),
+  ];
+}
+
+function otherMount(name: 'net' | 'ipc' | 'uts', origin: NamespaceOrigin): Mount[] {
   if (origin === 'host') return [];
-  const path = origin === 'own' ? `/proc/$holder/ns/${name}` : shellWord(origin.path);
-  return [`mount --bind ${path} ${name}ns`];
+  return [namespaceMount(name, origin === 'own' ? `/proc/$holder/ns/${name}` : fstabWord(origin.path))];
+}
+
+function namespaceMount(name: string, source: string): Mount {
+  return { source, target: `${name}ns`, type: 'none', options: 'bind' };
 }
 
 /** What is written inside the namespaces: names, sysctls; and the queues of the ipc namespace. */
-export function utsAndIPC(spec: RuntimeSpec, { network, ipc, uts }: NamespacePlan): string {
+export function utsAndIPC(spec: RuntimeSpec, plan: NamespacePlan): string {
+  const { network, ipc, uts } = plan;
   const net = network === 'host' ? [] : ['--net=netns'];
   const both = [...(ipc === 'host' ? [] : ['--ipc=ipcns']), ...(uts === 'host' ? [] : ['--uts=utsns'])];
   const domain = spec.domainname ? [`echo ${shellWord(spec.domainname)} >/proc/sys/kernel/domainname`] : [];
-  const settings = sysctls(spec);
-  const write = (writer: 'container' | 'host') =>
-    settings
-      .filter(({ by }) => by === writer)
-      .map(({ path, value }) => `echo ${shellWord(value)} >${shellWord(`/proc/sys/${path}`)}`);
   // names belong to root of the host, what belongs to network and ipc to root of the container
   const byHost = [
     ...(uts === 'own' ? ['echo "$1" >/proc/sys/kernel/hostname', ...domain] : []),
-    ...write('host'),
+    ...writes(spec, 'host'),
     'mount -t mqueue -o nosuid,noexec,nodev mqueue dev/mqueue',
   ];
-  const byContainer = write('container');
+  const byContainer = areOwn(plan) ? [] : writes(spec, 'container');
   return [
     '',
     command([...net, ...both], byHost),
@@ -127,6 +139,12 @@ export function utsAndIPC(spec: RuntimeSpec, { network, ipc, uts }: NamespacePla
       : []),
     'chown $B:$B dev/mqueue',
   ].join('\n');
+}
+
+function writes(spec: RuntimeSpec, writer: 'container' | 'host'): string[] {
+  return sysctls(spec)
+    .filter(({ by }) => by === writer)
+    .map(({ path, value }) => `echo ${shellWord(value)} >${shellWord(`/proc/sys/${path}`)}`);
 }
 
 function command(entered: readonly string[], lines: readonly string[]): string {

@@ -12,16 +12,23 @@
  */
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { RANGE_SIZE, rangeUserName } from '../uid/range.ts';
-import type { UnitContext } from './context.ts';
+import { mountDir, type UnitContext } from './context.ts';
 import { setupHooks, teardownHooks } from './hooks.ts';
+import { LOG_FIFO } from './log-units.ts';
 import { planMounts } from './mounts.ts';
 import { fixedRange, planNamespaces } from './namespaces.ts';
 import type { SeccompPlan } from './seccomp.ts';
-import { deviceTree, networkFiles } from './setup-files.ts';
-import { preparedMounts, runTree } from './setup-mounts.ts';
-import { namespaceLines, rangeLines, USER_NAMESPACE, utsAndIPC } from './setup-namespaces.ts';
+import { deviceMount, deviceTree, networkFiles } from './setup-files.ts';
+import { type Mount, mountLines, preparedMounts, runTree } from './setup-mounts.ts';
+import {
+  namespaceLines,
+  namespaceMounts,
+  rangeLines,
+  USER_NAMESPACE,
+  utsAndIPC,
+} from './setup-namespaces.ts';
 import { networkSetup, networkTeardown } from './setup-network.ts';
-import { shellWord, shellWords } from './shell.ts';
+import { fstabWord, shellWord } from './shell.ts';
 import { awaitTerminal } from './terminal.ts';
 
 export function setupScript(
@@ -35,25 +42,23 @@ export function setupScript(
 # Setup of ${context.unit}.service: made by oci-run, run by systemd. Its undoing is the file teardown beside it.
 ${parameters(spec, context)}
 HOSTNAME=${shellWord(spec.hostname ?? 'container')}
-# layers, lowest first
-set -- ${shellWords(context.layerTrees)}
 
 ${PREAMBLE}
 ${SHARED}
 ${scaffold(context)}
 ${rangeLines(spec.linux)}
 ${USER_NAMESPACE}
-${namespaceLines(namespaces, seccomp)}
+${namespaceLines(spec, namespaces, seccomp)}
+${mountLines([...namespaceMounts(namespaces), ...layerMounts(spec, context), deviceMount(mounts)])}
 ${networkSetup(spec, context)}
 ${rootLines(spec, context)}
+${networkFiles(namespaces, context)}
 ${deviceTree(spec, mounts, context)}
 ${runTree(mounts, spec, context)}
 ${preparedMounts(mounts, context)}
-${networkFiles(namespaces, context)}
 ${utsAndIPC(spec, namespaces)}${awaitTerminal(spec)}
 ${setupHooks(spec, context).join('\n')}
-kill $holder
-rm user-ready other-ready
+kill $user $holder
 `;
 }
 
@@ -74,11 +79,13 @@ NAME=${shellWord(context.unit)}
 ROOT_USER=${rangeUserName(context.unit)}
 BUNDLE=${shellWord(context.bundleDir)}
 WRITABLE=${shellWord(context.writableDir)}
+# as fields of fstab(5)
+WRITABLE_FIELD=${fstabWord(context.writableDir)}
+MOUNTS_FIELD=${fstabWord(mountDir(context))}
 SHARED=${shellWord(context.sharedDir)}
 # ids on disk begin at D; the container has SIZE of them
 D=${context.idBase}
-SIZE=${fixedRange(spec.linux)?.size ?? RANGE_SIZE}
-ROOT_MODE=${context.rootMode?.toString(8) ?? ''}`;
+SIZE=${fixedRange(spec.linux)?.size ?? RANGE_SIZE}`;
 }
 
 const PREAMBLE = `set -eu
@@ -88,14 +95,14 @@ for program in nsenter setpriv unshare flock mount getent ip; do
   command -v $program >/dev/null || fail "$program is missing: install util-linux, libc-bin and iproute2"
 done`;
 
-/** Once per boot: the shim's programs with their libraries, and a /dev to copy. */
+/** Once per boot: the shim's programs with their libraries, and two kinds of /dev to copy. */
 const SHARED = `
 if [ ! -e "$SHARED/ready" ]; then
   mkdir -p "$SHARED"
   exec 8>"$SHARED/lock"
   flock 8
   if [ ! -e "$SHARED/ready" ]; then
-    rm -rf "$SHARED/shim" "$SHARED/dev"
+    rm -rf "$SHARED/shim" "$SHARED/dev" "$SHARED/dev-journal"
     mkdir "$SHARED/shim" "$SHARED/dev"
     for program in nsenter setpriv env setsid; do
       file=$(command -v $program)
@@ -132,6 +139,11 @@ if [ ! -e "$SHARED/ready" ]; then
     ln -s pts/ptmx ptmx
     ln -s /proc/self/fd fd
     ln -s /proc/self/fd/0 stdin
+    cp -a . ../dev-journal
+    ln -s ${LOG_FIFO} ../dev-journal/stdout
+    ln -s ${LOG_FIFO} ../dev-journal/stderr
+    ln -s /proc/self/fd/1 stdout
+    ln -s /proc/self/fd/2 stderr
     : >"$SHARED/ready"
   fi
   exec 8>&-
@@ -139,30 +151,39 @@ fi`;
 
 /** The layers below and above the image's: mount points and the working directory. */
 function scaffold(context: UnitContext): string {
-  const { directories, files } = context.scaffold;
-  const temporary = directories.filter((path) => /^\/(var\/)?tmp$/.test(path)).map((path) => `.${path}`);
-  const own =
-    context.rootfs !== undefined
-      ? '' // a bundle's rootfs has them already: src/host/mount-points.ts
-      : `
-rm -rf --one-file-system "$WRITABLE"
-mkdir -p "$WRITABLE/data" "$WRITABLE/work" "$WRITABLE/scaffold"
-cd "$WRITABLE/scaffold"
-mkdir -p ${shellWords(directories.map((path) => `.${path}`))}
-${files.map((path) => `mkdir -p ${shellWord(`.${parent(path)}`)}; : >${shellWord(`.${path}`)}`).join('\n')}
-chown -R $D:$D .${temporary.length > 0 ? `\nchmod 1777 ${shellWords(temporary)}` : ''}${cover(context)}`;
+  const own = context.rootfs !== undefined ? '' : `${scaffoldLines(context)}${cover(context)}`;
   return `${own}
-mkdir -p "$BUNDLE/mnt" /run/userdb
-mount -t tmpfs -o mode=755,size=4m,nr_inodes=4k "oci-$NAME" "$BUNDLE/mnt"
+[ -d /run/userdb ] || mkdir -p /run/userdb
+mount -t tmpfs -o X-mount.mkdir=0700,mode=755,size=4m,nr_inodes=4k "oci-$NAME" "$BUNDLE/mnt"
 cd "$BUNDLE/mnt"
-mkdir u rootfs dev run etc
+mkdir u rootfs dev run etc ${lowerLayers(context)
+    .map(({ name }) => name)
+    .join(' ')}
 : >userns; : >netns; : >ipcns; : >utsns`;
 }
 
+/** A bundle's rootfs has all of it already: src/host/mount-points.ts. */
+function scaffoldLines({ scaffold: { directories, files }, rootAttributes, idBase }: UnitContext): string {
+  const below = (path: string) => `"$WRITABLE"${shellWord(`/scaffold${path}`)}`;
+  const made = [...new Set([...directories, ...files.map(parent)])];
+  const temporary = directories.filter((path) => /^\/(var\/)?tmp$/.test(path));
+  const { uid, gid, mode } = rootAttributes;
+  return [
+    '',
+    '[ ! -e "$WRITABLE" ] || rm -rf --one-file-system "$WRITABLE"',
+    `mkdir -p "$WRITABLE/data" "$WRITABLE/work" ${made.map(below).join(' ')}`,
+    ...files.map((path) => `: >${below(path)}`),
+    ...(temporary.length > 0 ? [`chmod 1777 ${temporary.map(below).join(' ')}`] : []),
+    'chown -R $D:$D "$WRITABLE/data" "$WRITABLE/scaffold"',
+    ...(uid === idBase && gid === idBase ? [] : [`chown ${uid}:${gid} "$WRITABLE/data"`]),
+    ...(mode === 0o755 ? [] : [`chmod ${mode.toString(8)} "$WRITABLE/data"`]),
+  ].join('\n');
+}
+
 /** Directories above the image's keep the owner and mode that they have in the image. */
-function cover(context: UnitContext): string {
-  if (context.scaffold.cover.length === 0 && context.rootMode === undefined) return '';
-  const lines = context.scaffold.cover.map(({ path, kind, mode, owner }) => {
+function cover({ scaffold: { cover }, rootAttributes: { uid, gid, mode, covered } }: UnitContext): string {
+  if (cover.length === 0 && !covered) return '';
+  const lines = cover.map(({ path, kind, mode, owner }) => {
     const word = shellWord(`.${path}`);
     const ids = owner === undefined ? '$D:$D' : `${owner.uid}:${owner.gid}`;
     return `${kind === 'file' ? `: >${word}` : `mkdir ${word}`}; chown ${ids} ${word}; chmod ${mode.toString(8)} ${word}`;
@@ -170,53 +191,71 @@ function cover(context: UnitContext): string {
   return `
 mkdir "$WRITABLE/cover"
 cd "$WRITABLE/cover"
-${lines.join('\n')}`;
+${lines.join('\n')}
+chown ${uid}:${gid} .
+chmod ${mode.toString(8)} .`;
 }
 
 function parent(path: string): string {
   return path.slice(0, path.lastIndexOf('/')) || '/';
 }
 
-function rootLines(spec: RuntimeSpec, context: UnitContext): string {
-  if (context.rootfs !== undefined)
-    return `
-if [ $D = $B ]; then mount --bind --make-private ${shellWord(context.rootfs)} rootfs
-else mount --bind --make-private -o "X-mount.idmap=b:$D:$B:$SIZE" ${shellWord(context.rootfs)} rootfs ||
-  fail ${shellWord(`cannot map the ids of ${context.rootfs}: its file system does not allow that`)}
-fi`;
-  return `${LAYERS}\n${spec.root.readonly === true ? READ_ONLY_ROOT : WRITABLE_ROOT}`;
+interface Layer {
+  /** Below mnt. */
+  readonly name: string;
+  /** As a word of shell. */
+  readonly source: string;
 }
 
-const LAYERS = `
-number=0
-lower=
-add_layer() {
-  mkdir l$number
-  mount --bind --make-private -o "ro,X-mount.idmap=b:$D:$B:$SIZE" "$1" l$number
-  lower=l$number\${lower:+:$lower}
-  number=$((number + 1))
+/** What is below the writable directory, lowest first; none for a bundle's own rootfs. */
+function lowerLayers({ layerTrees, scaffold, rootAttributes, rootfs }: UnitContext): Layer[] {
+  if (rootfs !== undefined) return [];
+  const own = (part: string) => `"$WRITABLE_FIELD"/${part}`;
+  const sources = [
+    own('scaffold'),
+    ...layerTrees.map(fstabWord),
+    ...(scaffold.cover.length > 0 || rootAttributes.covered ? [own('cover')] : []),
+  ];
+  return sources.map((source, index) => ({ name: `l${index}`, source }));
 }
-for layer in "$WRITABLE/scaffold" "$@"; do add_layer "$layer"; done
-if [ -d "$WRITABLE/cover" ]; then
-  chown --reference="$layer" "$WRITABLE/cover"
-  chmod --reference="$layer" "$WRITABLE/cover"
-  [ -z "$ROOT_MODE" ] || chmod "$ROOT_MODE" "$WRITABLE/cover"
-  layer=$WRITABLE/cover
-  add_layer "$layer"
-fi`;
-
-/** By mount(2), which takes a page of options; an option of fsconfig(2) ends at 255 bytes, too few for 128 layers. */
-const READ_ONLY_ROOT = `LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o "ro,userxattr,lowerdir=$lower" "oci-$NAME" rootfs`;
 
 /**
- * A second extent maps host root, which overlay works as: without it the work directory fails and the mount is
- * read-only. Nothing in the container can be that user: its range does not have it.
+ * Of the writable directory a second extent maps host root, which overlay works as: without it the work directory
+ * fails and the mount is read-only. Nothing in the container can be that user: its range does not have it.
  */
-const WRITABLE_ROOT = `chown --reference="$layer" "$WRITABLE/data"
-chmod --reference="$layer" "$WRITABLE/data"
-mount --bind --make-private -o "X-mount.idmap=b:$D:$B:$SIZE b:0:0:1" "$WRITABLE" u
-LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o "userxattr,lowerdir=$lower,upperdir=u/data,workdir=u/work" "oci-$NAME" rootfs
+function layerMounts(spec: RuntimeSpec, context: UnitContext): Mount[] {
+  const bind = (source: string, target: string, options: string): Mount => ({
+    source,
+    target,
+    type: 'none',
+    options: `bind,private,${options}`,
+  });
+  const layers = lowerLayers(context);
+  return [
+    ...layers.map(({ name, source }) => bind(source, name, 'ro,X-mount.idmap=b:$D:$B:$SIZE')),
+    ...(layers.length === 0 || spec.root.readonly
+      ? []
+      : [bind('"$WRITABLE_FIELD"', 'u', 'X-mount.idmap=b:$D:$B:$SIZE\\040b:0:0:1')]),
+  ];
+}
+
+function rootLines(spec: RuntimeSpec, context: UnitContext): string {
+  const { rootfs } = context;
+  if (rootfs !== undefined)
+    return `
+if [ $D = $B ]; then mount --bind --make-private ${shellWord(rootfs)} rootfs
+else mount --bind --make-private -o "X-mount.idmap=b:$D:$B:$SIZE" ${shellWord(rootfs)} rootfs ||
+  fail ${shellWord(`cannot map the ids of ${rootfs}: its file system does not allow that`)}
+fi`;
+  const lower = lowerLayers(context).map(({ name }) => name);
+  const stack = `userxattr,lowerdir=${lower.reverse().join(':')}`;
+  const options = spec.root.readonly ? `ro,${stack}` : `${stack},upperdir=u/data,workdir=u/work`;
+  // by mount(2), which takes a page of options; one of fsconfig(2) ends at 255 bytes, too few for 128 layers
+  const mount = `LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o ${options} "oci-$NAME" rootfs`;
+  if (spec.root.readonly) return mount;
+  return `${mount}
 [ -w rootfs ] || fail 'the root file system came out read-only: look at dmesg'`;
+}
 
 const TEARDOWN = `
 if mountpoint -q "$BUNDLE/mnt"; then

@@ -8,3 +8,8 @@ export function shellWord(text: string): string {
 export function shellWords(words: readonly string[]): string {
   return words.map(shellWord).join(' ');
 }
+
+/** A field of fstab(5) as one word. */
+export function fstabWord(text: string): string {
+  return shellWord(text.replace(/[\\\s#]/g, (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`));
+}

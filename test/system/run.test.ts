@@ -239,7 +239,7 @@ test('what the payload sees', async () => {
     await inside('grep Cap /proc/self/status | cut -f2 | sort -u', '--user', '1234:5678'),
     '0000000000000000\n00000000800405fb',
   );
-  assert.equal(await inside('id', '--user', '1234:5678'), 'uid=1234 gid=5678');
+  assert.equal(await inside('id', '--user', '1234:5678'), 'uid=1234 gid=5678 groups=5678');
   assert.equal(await inside('touch /made && ls -ln /made | tr -s " " | cut -d" " -f3,4'), '0 0');
   assert.equal(
     await inside('ls /dev | tr "\\n" " "'),

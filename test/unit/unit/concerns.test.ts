@@ -233,7 +233,7 @@ test('namespaces', () => {
     DelegateSubgroup: undefined,
   });
   const joined = script({ linux: { namespaces: [{ type: 'network', path: "/run/it's" }] } });
-  assert.match(joined, /^mount --bind '\/run\/it'\\''s' netns$/m);
+  assert.match(joined, /^ {2}'\/run\/it'\\''s' "\$MOUNTS_FIELD\/netns" none "bind" \\$/m);
   assert.match(joined, /unshare sh -euc/);
   for (const type of ['pid', 'mount', 'uts', 'user', 'cgroup'])
     refused({ linux: { namespaces: [{ type, path: '/x' }] } }, `${type} by path`);

@@ -15,6 +15,7 @@ export const CONTEXT: UnitContext = {
   writableDir: '/var/lib/oci/writable/web',
   bundleDir: '/run/oci/containers/web',
   sharedDir: '/run/oci/shared',
+  rootAttributes: { uid: 2147352576, gid: 2147352576, mode: 0o755, covered: false },
   scaffold: { directories: ['/proc'], files: [], cover: [] },
   cwdBy: 'unit',
   copyUp: new Map([['/data', '/srv/data']]),
