@@ -50,7 +50,7 @@ test('ps lists it with its state and process', async () => {
 
 test('exec: in the namespaces and the cgroup, as the user, with the environment; its status and streams', async () => {
   const inside = async (...args: string[]) => stdoutOf(await ctl('exec', ...args)).trim();
-  assert.equal(await inside('live', 'id'), 'uid=1234 gid=5678');
+  assert.equal(await inside('live', 'id'), 'uid=1234 gid=5678 groups=5678');
   assert.equal(await inside('-u', '0', 'live', 'id', '-u'), '0');
   assert.equal(
     await inside('live', 'sh', '-c', 'echo $A $PWD $HOME $HOSTNAME; hostname'),
