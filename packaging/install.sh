@@ -1,9 +1,10 @@
 #!/bin/sh
 # install.sh DESTDIR: installs what `npm run build` made below DESTDIR, as a package would ("/" or "" for this system).
 #
-#   usr/lib/ocictl/            the programs and their chunks, koffi with the binary of this architecture
+#   usr/lib/ocictl/            the programs, koffi with the binary of this architecture
 #   usr/bin/NAME               links to the programs
 #   usr/share/man/man*/        manual pages, when they were built
+#   usr/lib/tmpfiles.d/        the directory that the programs keep their compiled code in
 #   usr/lib/systemd/system/    the units of units/, when there are any
 #
 # Installing twice leaves the same as installing once.
@@ -30,7 +31,7 @@ esac
 
 rm -rf "$library"
 install -d "$library/node_modules/@koromix" "$destdir/usr/bin"
-cp "$project"/dist/*.mjs "$library"
+cp "$project"/dist/*.cjs "$library"
 
 # Of koffi, what runs: its JavaScript (not its C++), and the binary for this architecture and libc.
 (cd "$project/node_modules" && find koffi \( -path koffi/doc -o -path koffi/vendor \) -prune -o \
@@ -39,14 +40,15 @@ cp "$project"/dist/*.mjs "$library"
 cp -R "$project/node_modules/@koromix/$koffi" "$library/node_modules/@koromix/$koffi"
 
 for program in oci-pull oci-run ocictl; do
-  chmod 755 "$library/$program.mjs"
-  ln -sf "../lib/ocictl/$program.mjs" "$destdir/usr/bin/$program"
+  chmod 755 "$library/$program.cjs"
+  ln -sf "../lib/ocictl/$program.cjs" "$destdir/usr/bin/$program"
 done
 
 for page in "$project"/dist/man/*.[1-8]; do
   [ -e "$page" ] || continue
   install -D -m 644 "$page" "$destdir/usr/share/man/man${page##*.}/$(basename "$page")"
 done
+install -D -m 644 "$project/packaging/tmpfiles.d/ocictl.conf" "$destdir/usr/lib/tmpfiles.d/ocictl.conf"
 for unit in "$project"/units/*.service "$project"/units/*.socket "$project"/units/*.slice "$project"/units/*.target; do
   [ -e "$unit" ] || continue
   install -D -m 644 "$unit" "$destdir/usr/lib/systemd/system/$(basename "$unit")"

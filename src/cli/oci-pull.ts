@@ -72,4 +72,4 @@ async function pull(
   }
 }
 
-await runProgram('oci-pull', build);
+void runProgram('oci-pull', build);

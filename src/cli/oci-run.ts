@@ -371,4 +371,4 @@ function randomUnitName(imageName: string): string {
   return `${plain === '' ? 'container' : plain.slice(0, 100)}-${randomBytes(3).toString('hex')}`;
 }
 
-await runProgram('oci-run', build);
+void runProgram('oci-run', build);

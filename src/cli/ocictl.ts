@@ -7,7 +7,7 @@ import { mountCommands } from './mount-commands.ts';
 import { commonOptions } from './options.ts';
 import { storeCommands } from './store-commands.ts';
 
-await runProgram(
+void runProgram(
   'ocictl',
   (program) => {
     program.description('Look after images and containers');

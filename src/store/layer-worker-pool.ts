@@ -1,7 +1,7 @@
 /**
  * The threads that apply layers and record their files: started when there is work for them, at most `max`, each with one job at a time.
  *
- * The entry point lies beside this file, as source (.ts) or beside the bundle (.mjs).
+ * The entry point lies beside this file, as source (.ts) or beside the bundle (.cjs).
  */
 import { extname } from 'node:path';
 import { setFlagsFromString } from 'node:v8';

@@ -168,7 +168,7 @@ for (const [index, [name, image, expected]] of IMAGES.entries())
       spawnSync(
         process.execPath,
         [
-          join(PROJECT_DIR, 'dist', `${program}.mjs`),
+          join(PROJECT_DIR, 'dist', `${program}.cjs`),
           '--root',
           root,
           '--run-root',
