@@ -45,7 +45,7 @@ before(async () => {
   await started('--wait', BUSYBOX, 'true');
   await assertNothingLeft(machine);
   state = await text(STATE);
-  assert.doesNotMatch(state, /netavark|oci0|10\.90/);
+  assert.doesNotMatch(state, /oci0|10\.90/);
 });
 // a test that fails half-way leaves no container to the next
 afterEach(async () => {
