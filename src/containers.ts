@@ -9,7 +9,7 @@ import type { PublishedPort } from './oci/address.ts';
 import { ANNOTATION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { RuntimeSpec } from './oci/runtime-spec.ts';
-import type { Manager } from './systemd/manager.ts';
+import { type Manager, UINT64_MAX } from './systemd/manager.ts';
 import type { NetavarkInput } from './unit/setup-network.ts';
 
 export interface ContainerRecord {
@@ -109,9 +109,7 @@ export async function requirePid(container: ContainerRecord, manager: Manager): 
   });
 }
 
-const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
-
-/** systemd writes "not set" and "no limit" as the greatest number. */
+/** undefined for "not set" and "no limit". */
 function number(value: unknown): number | undefined {
   if (typeof value === 'bigint') return value === UINT64_MAX ? undefined : Number(value);
   return typeof value === 'number' ? value : undefined;

@@ -1,14 +1,14 @@
-/** ocictl ps, exec, logs, stats, pause, resume, kill, wait: thin over systemd, which has the containers. */
+/** ocictl ps, exec, logs, pause, resume, kill, wait: thin over systemd, which has the containers. */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { formatPort } from '../bundle/network.ts';
-import type { ContainerUsage } from '../containers.ts';
 import { parseSignal } from '../oci/signal.ts';
 import type { Manager } from '../systemd/manager.ts';
-import { outputFor } from './main.ts';
-import { type CommonOptions, placesFrom } from './options.ts';
-import { humanAge, humanBytes, type Output, shortDigest } from './output.ts';
+import type { CommonOptions } from './options.ts';
+import { humanAge, shortDigest } from './output.ts';
+import { tellTasksLimit } from './tasks-limit.ts';
+import { type Context, withManager } from './with-manager.ts';
 
 interface ExecOptions extends CommonOptions {
   user?: string;
@@ -37,11 +37,6 @@ export function containerCommands(program: Command): void {
     .option('-n, --lines <n>', 'only the last lines')
     .option('--since <time>', 'only lines since that time, as journalctl takes it')
     .action(logs);
-  program
-    .command('stats [unit...]')
-    .description('show what containers use; on a terminal again every second')
-    .option('--no-stream', 'show it once')
-    .action(withManager(stats));
   const simple = (
     name: string,
     description: string,
@@ -86,30 +81,6 @@ function skipOptions(argv: readonly string[], from: number): number {
 
 function takesValue(word: string): boolean {
   return /^(-[uew]|--(user|env|workdir|root|run-root|config))$/.test(word);
-}
-
-interface Context<O> {
-  readonly options: O;
-  readonly output: Output;
-  readonly runRoot: string;
-  readonly manager: Manager;
-}
-
-/** Connects to systemd for one action; commander hands that its arguments, its options and the command. */
-function withManager<O extends CommonOptions, A extends unknown[]>(
-  action: (context: Context<O>, ...args: A) => Promise<void>,
-) {
-  return async (...given: unknown[]): Promise<void> => {
-    const command = given.at(-1) as Command;
-    const options = command.optsWithGlobals<O>();
-    const { connectManager } = await import('../systemd/manager.ts');
-    const [manager, { runRoot }] = await Promise.all([connectManager(), placesFrom(options)]);
-    try {
-      await action({ options, output: outputFor(command), runRoot, manager }, ...(given.slice(0, -2) as A));
-    } finally {
-      manager.close();
-    }
-  };
 }
 
 async function ps({ output, runRoot, manager }: Context<CommonOptions>): Promise<void> {
@@ -187,62 +158,6 @@ async function logs(
   });
 }
 
-async function stats(
-  { options, output, runRoot, manager }: Context<CommonOptions & { stream: boolean }>,
-  units: string[],
-): Promise<void> {
-  const { containerUsage, listContainers, requireContainer } = await import('../containers.ts');
-  const wanted = () =>
-    units.length === 0 ? listContainers(runRoot) : units.map((unit) => requireContainer(runRoot, unit));
-  const measure = async () => ({
-    at: performance.now(),
-    usages: await Promise.all(wanted().map((container) => containerUsage(container, manager))),
-  });
-  const stream = options.stream && !output.json && process.stdout.isTTY === true;
-  let before = await measure();
-  do {
-    await new Promise((resolve) => setTimeout(resolve, stream ? 1000 : 200));
-    const now = await measure();
-    const rows = now.usages.map((usage) =>
-      usageRow(usage, cpuShare(usage, before.usages, now.at - before.at)),
-    );
-    if (output.json)
-      return output.value(
-        now.usages.map((usage) => ({
-          ...usage,
-          cpuPercent: cpuShare(usage, before.usages, now.at - before.at),
-        })),
-      );
-    if (stream) process.stdout.write('\x1b[H\x1b[2J');
-    output.table(['UNIT', 'CPU', 'MEMORY', 'LIMIT', 'TASKS', 'READ', 'WRITTEN'], rows);
-    before = now;
-  } while (stream);
-}
-
-/** Per cent of one CPU since the last measurement. */
-function cpuShare(
-  now: ContainerUsage,
-  before: readonly ContainerUsage[],
-  elapsedMs: number,
-): number | undefined {
-  const earlier = before.find(({ unit }) => unit === now.unit)?.cpuNsec;
-  if (now.cpuNsec === undefined || earlier === undefined) return undefined;
-  return Math.round(((now.cpuNsec - earlier) / 1e6 / elapsedMs) * 1000) / 10;
-}
-
-function usageRow(usage: ContainerUsage, cpu: number | undefined): string[] {
-  const bytes = (value: number | undefined) => (value === undefined ? '-' : humanBytes(value));
-  return [
-    usage.unit,
-    cpu === undefined ? '-' : `${cpu.toFixed(1)}%`,
-    bytes(usage.memoryBytes),
-    bytes(usage.memoryMaxBytes),
-    usage.tasks === undefined ? '-' : String(usage.tasks),
-    bytes(usage.ioReadBytes),
-    bytes(usage.ioWriteBytes),
-  ];
-}
-
 async function forEachUnit(
   { runRoot, manager }: Context<CommonOptions>,
   units: string[],
@@ -259,10 +174,16 @@ async function kill(context: Context<CommonOptions & { signal: string }>, units:
 }
 
 async function wait({ output, runRoot, manager }: Context<CommonOptions>, name: string): Promise<void> {
-  const { requireContainer } = await import('../containers.ts');
-  const { unit } = requireContainer(runRoot, name);
+  const [{ requireContainer }, { endInWords }] = await Promise.all([
+    import('../containers.ts'),
+    import('../unit/end.ts'),
+  ]);
+  const { unit, spec } = requireContainer(runRoot, name);
   await manager.hold(`${unit}.service`);
+  tellTasksLimit(unit, manager, output.note);
   const end = await manager.waitForEnd(`${unit}.service`);
-  if (output.json) output.value({ unit, ...end });
+  const why = endInWords(end, spec);
+  if (output.json) output.value({ unit, status: end.status, result: end.result, why });
   else output.line(String(end.status));
+  if (why !== undefined) output.note(`${unit}: ${why}`);
 }

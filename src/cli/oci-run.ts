@@ -39,6 +39,7 @@ import {
   unitAnnotations,
   unitOptions,
 } from './run-options.ts';
+import { tellTasksLimit } from './tasks-limit.ts';
 
 type RunCommandOptions = Omit<CommonOptions, 'wait'> &
   RegistryOptions &
@@ -294,9 +295,12 @@ async function follow(
   );
   await starting;
   streams?.started();
+  const limits: string[] = []; // a terminal is the payload's until the end
+  tellTasksLimit(container.unit, manager, terminal === undefined ? output.note : (text) => limits.push(text));
   const end = await waitForContainer(container, manager, async () => {
     await Promise.all([streams?.finished(), joined]);
   });
+  limits.forEach(output.note);
   const why = endInWords(end, container.spec);
   if (why !== undefined) output.note(`${container.unit}: ${why}`);
   process.exitCode = end.status;

@@ -5,7 +5,9 @@ import { loginCommands } from './login-commands.ts';
 import { runProgram } from './main.ts';
 import { mountCommands } from './mount-commands.ts';
 import { commonOptions } from './options.ts';
+import { statsCommand } from './stats-command.ts';
 import { storeCommands } from './store-commands.ts';
+import { updateCommand } from './update-command.ts';
 
 void runProgram(
   'ocictl',
@@ -15,6 +17,8 @@ void runProgram(
     imageCommands(program);
     mountCommands(program);
     containerCommands(program);
+    statsCommand(program);
+    updateCommand(program);
     storeCommands(program);
     loginCommands(program);
   },

@@ -83,7 +83,8 @@ export interface UnitTexts {
 
 const each = (value: string, previous: string[] = []) => [...previous, value];
 
-export function containerOptions(program: Command): Command {
+/** The limits: of oci-run, and of ocictl update. */
+export function resourceOptions(program: Command): Command {
   return program
     .option('--memory <size>', 'most memory, as 256M')
     .option('--memory-reservation <size>', 'memory that is taken last when memory gets short')
@@ -94,7 +95,11 @@ export function containerOptions(program: Command): Command {
     .option('--cpuset-cpus <list>', 'CPUs that may be used, as 0-3,7')
     .option('--cpuset-mems <list>', 'memory nodes that may be used')
     .option('--io-weight <number>', 'share of the disks when they are busy, 1 to 10000 (default: 100)')
-    .option('--pids-limit <number>', 'most processes and threads')
+    .option('--pids-limit <number>', 'most processes and threads');
+}
+
+export function containerOptions(program: Command): Command {
+  return resourceOptions(program)
     .option('--ulimit <name=soft[:hard]>', 'limit of setrlimit(2), as nofile=1024:4096', each)
     .option('-e, --env <name=value>', 'set an environment variable', each)
     .option('--env-file <file>', 'set the variables in a file', each)

@@ -7,6 +7,8 @@ import { type Bus, BusError, type CallTarget, connectBus, unwrap, variant } from
 import { lastMessages } from './journal.ts';
 
 const SYSTEMD = 'org.freedesktop.systemd1';
+/** How systemd writes "not set" and "no limit". */
+export const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
 const MANAGER: CallTarget = {
   destination: SYSTEMD,
   path: '/org/freedesktop/systemd1',
@@ -31,6 +33,8 @@ export interface ServiceEnd {
   status: number;
   /** systemd's Result=: success, exit-code, signal, core-dump, timeout, oom-kill, … */
   result: string;
+  /** MemoryMax= as it was in the end; undefined for no limit. */
+  memoryMaxBytes: number | undefined;
 }
 
 export interface Manager {
@@ -52,6 +56,10 @@ export interface Manager {
   properties(unit: string): Promise<Map<string, unknown>>;
   /** Keeps a loaded unit, and so its exit status, for as long as this connection lives. Throws INPUT_NOT_FOUND. */
   hold(unit: string): Promise<void>;
+  /** Its cgroup below /sys/fs/cgroup, as `/oci.slice/NAME.service`; empty when no process of it runs. */
+  controlGroup(unit: string): Promise<string>;
+  /** Changes a loaded unit until it ends. */
+  setProperties(unit: string, properties: readonly Property[]): Promise<void>;
   freeze(unit: string): Promise<void>;
   thaw(unit: string): Promise<void>;
   /** Moves processes into the unit's cgroup, or a delegated one below it: `/payload`. */
@@ -121,13 +129,17 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
           .catch(reject);
       });
       await ended;
-      const [code, status, result] = await Promise.all(
-        ['ExecMainCode', 'ExecMainStatus', 'Result'].map((name) =>
+      const [code, status, result, memoryMax] = await Promise.all(
+        ['ExecMainCode', 'ExecMainStatus', 'Result', 'MemoryMax'].map((name) =>
           getProperty(bus, path, `${SYSTEMD}.Service`, name),
         ),
       );
-      // ExecMainCode: CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3 (sigaction(2))
-      return { status: code === 1 ? Number(status) : 128 + Number(status), result: String(result) };
+      return {
+        // ExecMainCode: CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3 (sigaction(2))
+        status: code === 1 ? Number(status) : 128 + Number(status),
+        result: String(result),
+        memoryMaxBytes: memoryMax === UINT64_MAX ? undefined : Number(memoryMax),
+      };
     },
     async waitUntilInactive(unit, timeoutMs) {
       const deadline = Date.now() + timeoutMs;
@@ -149,6 +161,13 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
       await bus.call(MANAGER, 'RefUnit', 's', [unit]).catch((error) => {
         throw error instanceof BusError ? noSuchUnit(unit, error) : error;
       });
+    },
+    async controlGroup(unit) {
+      return String(await getProperty(bus, unitPath(unit), `${SYSTEMD}.Service`, 'ControlGroup'));
+    },
+    async setProperties(unit, properties) {
+      const runtime = true; // not in /etc: it ends with the unit
+      await verb(bus, unit, 'SetUnitProperties', 'sba(sv)', [unit, runtime, properties.map(toProperty)]);
     },
     async freeze(unit) {
       await verb(bus, unit, 'FreezeUnit', 's', [unit]);
@@ -233,7 +252,11 @@ async function startTransientUnit(
 }
 
 function toProperties(unit: TransientUnit): unknown[] {
-  return unit.properties.map(({ property, signature, value }) => [property, variant(signature, value)]);
+  return unit.properties.map(toProperty);
+}
+
+function toProperty({ property, signature, value }: Property): unknown[] {
+  return [property, variant(signature, value)];
 }
 
 function startRefusal(error: BusError, unit: string): OciError {

@@ -2,14 +2,19 @@
 import { ANNOTATION, DEFAULT_STOP_TIMEOUT_SECONDS } from '../oci/annotations.ts';
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 
-export function endInWords(end: { status: number; result: string }, spec: RuntimeSpec): string | undefined {
+export interface End {
+  status: number;
+  result: string;
+  /** The limit it had in the end, whoever set it. */
+  memoryMaxBytes: number | undefined;
+}
+
+export function endInWords(end: End, spec: RuntimeSpec): string | undefined {
   switch (end.result) {
-    case 'oom-kill': {
-      const limit = spec.linux.resources.memory?.limit ?? -1;
-      return limit > 0
-        ? `killed: over its ${sizeInWords(limit)} of memory`
-        : 'killed: the host ran out of memory';
-    }
+    case 'oom-kill':
+      return end.memoryMaxBytes === undefined
+        ? 'killed: the host ran out of memory'
+        : `killed: over its ${sizeInWords(end.memoryMaxBytes)} of memory`;
     case 'timeout': {
       const seconds = spec.annotations[ANNOTATION.stopTimeout] ?? String(DEFAULT_STOP_TIMEOUT_SECONDS);
       return `killed: it did not stop within ${seconds} s`;

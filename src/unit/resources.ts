@@ -7,6 +7,11 @@ import { cpuQuota, cpuQuotaPeriod, indexSet, limit, perDevice, type Setting, wei
 import { unifiedSettings } from './unified.ts';
 
 export function resourceSettings(resources: Resources): Setting[] {
+  return [...limitSettings(resources), ...devicePolicySettings(resources.devices ?? [])];
+}
+
+/** What can also be changed while the unit runs. */
+export function limitSettings(resources: Resources): Setting[] {
   const settings = [
     ...memorySettings(resources.memory ?? {}),
     ...cpuSettings(resources.cpu ?? {}),
@@ -16,11 +21,7 @@ export function resourceSettings(resources: Resources): Setting[] {
   // unified has the last word, as the specification wants it
   const unified = unifiedSettings(resources.unified ?? {});
   const replaced = new Set(unified.map(({ property }) => property));
-  return [
-    ...settings.filter(({ property }) => !replaced.has(property)),
-    ...unified,
-    ...devicePolicySettings(resources.devices ?? []),
-  ];
+  return [...settings.filter(({ property }) => !replaced.has(property)), ...unified];
 }
 
 function memorySettings(memory: NonNullable<Resources['memory']>): Setting[] {

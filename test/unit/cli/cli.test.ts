@@ -16,6 +16,7 @@ import {
   tableText,
 } from '../../../src/cli/output.ts';
 import { barLines, createProgress } from '../../../src/cli/progress.ts';
+import { screenText } from '../../../src/cli/stats-command.ts';
 import { VERSION } from '../../../src/cli/version.ts';
 import type { ChainID, DiffID, Digest } from '../../../src/oci/digest.ts';
 import { OciError } from '../../../src/oci/errors.ts';
@@ -229,4 +230,10 @@ test('no bar is wider than the terminal', () => {
   const layers = [{ name: 'aaaaaaaaaaaa', total: 100, bytes: 50, state: 'active' as const }];
   for (const columns of [10, 20, 40, 80, 200])
     for (const line of barLines(layers, columns)) assert.ok(line.length < columns, `${columns}: ${line}`);
+});
+
+test('a table that is drawn again covers what was there, and never scrolls', () => {
+  assert.equal(screenText('A\nb\n', 24), '\x1b[HA\x1b[K\nb\x1b[K\n\x1b[J');
+  assert.equal(screenText('A\nb\nc\n', 3), '\x1b[HA\x1b[K\nb\x1b[K\n\x1b[J');
+  assert.equal(screenText('A\nb\nc\n', 0), '\x1b[HA\x1b[K\nb\x1b[K\nc\x1b[K\n\x1b[J');
 });

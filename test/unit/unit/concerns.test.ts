@@ -477,10 +477,10 @@ test('--property: typed, one property each', () => {
 });
 
 test('the end in words', () => {
-  const end = (result: string, memory = {}) =>
-    endInWords({ status: 137, result }, specWith({ linux: { resources: { memory } } }));
-  assert.equal(end('oom-kill', { limit: 256 * 2 ** 20 }), 'killed: over its 256M of memory');
-  assert.equal(end('oom-kill', { limit: 1000 }), 'killed: over its 1000 bytes of memory');
+  const end = (result: string, memoryMaxBytes?: number) =>
+    endInWords({ status: 137, result, memoryMaxBytes }, specWith({}));
+  assert.equal(end('oom-kill', 256 * 2 ** 20), 'killed: over its 256M of memory');
+  assert.equal(end('oom-kill', 1000), 'killed: over its 1000 bytes of memory');
   assert.equal(end('oom-kill'), 'killed: the host ran out of memory');
   assert.equal(end('timeout'), 'killed: it did not stop within 10 s');
   assert.equal(end('success'), undefined);
