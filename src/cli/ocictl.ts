@@ -1,5 +1,6 @@
 /** ocictl: everything about images and containers but pulling and running; ocictl(1). */
 import { containerCommands, endOptionsOfExec } from './container-commands.ts';
+import { copyCommand } from './copy-command.ts';
 import { imageCommands } from './image-commands.ts';
 import { loginCommands } from './login-commands.ts';
 import { runProgram } from './main.ts';
@@ -18,6 +19,7 @@ void runProgram(
     mountCommands(program);
     containerCommands(program);
     statsCommand(program);
+    copyCommand(program);
     updateCommand(program);
     storeCommands(program);
     loginCommands(program);

@@ -281,9 +281,9 @@ export function fchown(fd: number, uid: number, gid: number): number {
   return result(libc().fchown(fd, uid, gid));
 }
 
-/** Of a symlink itself. */
+/** Of a symlink itself; of `directory`, whatever it is, for ''. */
 export function fchownat(directory: number, name: string, uid: number, gid: number): number {
-  return result(libc().fchownat(directory, put(nameA, name), uid, gid, AT_SYMLINK_NOFOLLOW));
+  return result(libc().fchownat(directory, put(nameA, name), uid, gid, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
 }
 
 export function fchmod(fd: number, mode: number): number {

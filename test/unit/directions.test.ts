@@ -19,6 +19,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   source: ['oci', 'host', 'registry', 'archive'],
   store: ['oci', 'host', 'archive'],
   systemd: ['oci', 'host'],
+  copy: ['oci', 'host', 'archive'],
   '.': [
     'oci',
     'uid',
@@ -31,6 +32,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'source',
     'store',
     'systemd',
+    'copy',
   ],
   cli: ['.', 'oci', 'uid', 'seccomp', 'bundle', 'unit', 'host', 'registry', 'source', 'store', 'systemd'],
 };

@@ -1,0 +1,242 @@
+/**
+ * The story of a copy into or out of a running container.
+ *
+ * Invariants
+ * - The container is only looked at from outside, by its main process's root: no program of it is run.
+ * - Out of a container nothing gets an owner or a set-id bit of its choice: files belong to who copies them. Into a
+ *   container they belong to its user. `archive` keeps the ids, as the container counts them; a tar stream always
+ *   does.
+ */
+import { readFileSync } from 'node:fs';
+import { showBytes, toByteString } from './archive/byte-string.ts';
+import type { TarEntry } from './archive/tar-entry.ts';
+import { createTarParser } from './archive/tar-parser.ts';
+import { createTarWriter } from './archive/tar-writer.ts';
+import { type ContainerRecord, requirePid } from './containers.ts';
+import { containerEnd, type End, hostEnd } from './copy/ends.ts';
+import { type IdMap, parseIdMap } from './copy/id-map.ts';
+import { readTree } from './copy/read-tree.ts';
+import { createTreeWriter, type Target } from './copy/write-tree.ts';
+import {
+  AT_FDCWD,
+  check,
+  close,
+  errno,
+  type FileStat,
+  O_DIRECTORY,
+  O_PATH,
+  openat,
+  S_IFDIR,
+  S_IFMT,
+  S_IFREG,
+  statAt,
+} from './host/syscalls.ts';
+import { OciError, quote } from './oci/errors.ts';
+import type { Manager } from './systemd/manager.ts';
+
+export interface CopyRequest {
+  container: ContainerRecord;
+  direction: 'in' | 'out';
+  /** `-` on the host's side is a tar stream. */
+  source: string;
+  destination: string;
+  /** Keep the owners. */
+  archive: boolean;
+  /** The streams of `-`. */
+  input: AsyncIterable<Uint8Array>;
+  write(bytes: Buffer): void;
+}
+
+/** How many devices, fifos, sockets and files of the kernel were left out. */
+export async function copyFiles(request: CopyRequest, manager: Manager): Promise<number> {
+  const { container, direction } = request;
+  const pid = await requirePid(container, manager);
+  const root = check(openat(AT_FDCWD, `/proc/${pid}/root`, O_PATH | O_DIRECTORY), 'open', 'the root');
+  try {
+    const view: View = {
+      end: containerEnd(root),
+      uids: parseIdMap(readFileSync(`/proc/${pid}/uid_map`, 'utf8')),
+      gids: parseIdMap(readFileSync(`/proc/${pid}/gid_map`, 'utf8')),
+    };
+    // its number may have become another's before the root was open
+    if ((await requirePid(container, manager)) !== pid)
+      throw new OciError('UNAVAILABLE', `container ${quote(container.unit)} was started anew meanwhile`, {
+        hint: 'Try it again.',
+      });
+    return await (direction === 'in' ? copyIn(request, view) : copyOut(request, view));
+  } finally {
+    close(root);
+  }
+}
+
+/** A container's files and ids, as the host sees them. */
+interface View {
+  end: End;
+  uids: IdMap;
+  gids: IdMap;
+}
+
+/** What the container shows for ids that it does not know. */
+const OVERFLOW_ID = 65534;
+
+type ReadIds = (stat: FileStat) => { uid: number; gid: number };
+
+const hostIds: ReadIds = ({ uid, gid }) => ({ uid, gid });
+
+function insideIds({ uids, gids }: View): ReadIds {
+  return ({ uid, gid }) => ({
+    uid: uids.toInside(uid) ?? OVERFLOW_ID,
+    gid: gids.toInside(gid) ?? OVERFLOW_ID,
+  });
+}
+
+function copyIn(
+  { container, source, destination, archive, input }: CopyRequest,
+  view: View,
+): Promise<number> | number {
+  const user = container.spec.process.user;
+  const target: TargetRules = {
+    owner: (entry) => ownerInside(archive || source === '-' ? entry : { ...entry, ...user }, view),
+    mayWriteIn: (uid) => view.uids.toInside(uid) !== undefined,
+    modeMask: archive || source === '-' ? 0o7777 : 0o777,
+  };
+  return source === '-'
+    ? unpack(input, view.end, destination, target)
+    : copyTree(hostEnd, source, hostIds, view.end, destination, target);
+}
+
+function copyOut({ source, destination, archive, write }: CopyRequest, view: View): number {
+  if (destination === '-') return pack(view.end, source, insideIds(view), write);
+  const me = { uid: process.geteuid!(), gid: process.getegid!() };
+  return copyTree(view.end, source, insideIds(view), hostEnd, destination, {
+    owner: ({ uid, gid }) => (archive ? { uid, gid } : me),
+    mayWriteIn: () => true,
+    modeMask: 0o777,
+  });
+}
+
+function ownerInside({ uid, gid, path }: TarEntry, { uids, gids }: View): { uid: number; gid: number } {
+  const owner = { uid: uids.toHost(uid), gid: gids.toHost(gid) };
+  if (owner.uid !== undefined && owner.gid !== undefined) return owner as { uid: number; gid: number };
+  throw new OciError(
+    'UNSUPPORTED',
+    `the owner ${uid}:${gid} of ${showBytes(path)} does not exist in the container`,
+    {
+      hint: 'Copy without --archive: the files then belong to the user of the container.',
+    },
+  );
+}
+
+function pack(from: End, source: string, ids: ReadIds, write: (bytes: Buffer) => void): number {
+  const opened = openSource(from, source);
+  try {
+    const tar = createTarWriter(write);
+    const { leftOut } = readTree(opened.fd, opened.name, ids, tar);
+    tar.finish();
+    return leftOut;
+  } finally {
+    close(opened.fd);
+  }
+}
+
+async function unpack(
+  input: AsyncIterable<Uint8Array>,
+  to: End,
+  destination: string,
+  rules: TargetRules,
+): Promise<number> {
+  const path = toByteString(destination);
+  const fd = to.open(path, O_PATH | O_DIRECTORY);
+  if (fd < 0) throw notFound(destination, 'is no directory');
+  const writer = createTreeWriter({ ...rules, directory: (below) => to.directoryBelow(path, fd, below) });
+  try {
+    const parser = createTarParser(writer);
+    for await (const chunk of input) parser.push(chunk);
+    parser.end();
+    writer.finish();
+    return writer.leftOut;
+  } finally {
+    writer.close();
+    close(fd);
+  }
+}
+
+type TargetRules = Omit<Target, 'directory'>;
+
+function copyTree(
+  from: End,
+  source: string,
+  ids: ReadIds,
+  to: End,
+  destination: string,
+  rules: TargetRules,
+): number {
+  const opened = openSource(from, source);
+  try {
+    const { path, fd, name } = openDestination(to, destination, opened);
+    const writer = createTreeWriter({ ...rules, directory: (below) => to.directoryBelow(path, fd, below) });
+    try {
+      const { leftOut } = readTree(opened.fd, name, ids, writer);
+      writer.finish();
+      return leftOut;
+    } finally {
+      writer.close();
+      close(fd);
+    }
+  } finally {
+    close(opened.fd);
+  }
+}
+
+interface Source {
+  fd: number;
+  /** Its own name; empty where only what is in it is meant: `DIR/.`, the root. */
+  name: string;
+  isDirectory: boolean;
+}
+
+function openSource(end: End, typed: string): Source {
+  const path = toByteString(typed);
+  const fd = end.open(path, O_PATH);
+  if (fd < 0) throw notFound(typed, 'does not exist');
+  const stat = statAt(fd, '');
+  const type = typeof stat === 'number' ? 0 : stat.mode & S_IFMT;
+  if (type !== S_IFDIR && type !== S_IFREG) {
+    close(fd);
+    throw new OciError('UNSUPPORTED', `${quote(typed)} is neither a file nor a directory`, {
+      hint: 'Name a file or a directory.',
+    });
+  }
+  const last = path.endsWith('/.') ? '' : lastName(path);
+  return { fd, name: last === '.' || last === '..' ? '' : last, isDirectory: type === S_IFDIR };
+}
+
+/** As cp(1) and podman-cp(1): into a directory that is there, else in the place of what is named. */
+function openDestination(
+  end: End,
+  typed: string,
+  source: Source,
+): { path: string; fd: number; name: string } {
+  const path = toByteString(typed);
+  const fd = end.open(path, O_PATH | O_DIRECTORY);
+  if (fd >= 0) return { path, fd, name: source.name };
+  if (fd === -errno.ENOTDIR && source.isDirectory)
+    throw new OciError('EXISTS', `${quote(typed)} is no directory`, {
+      hint: 'Name a directory, or a new name.',
+    });
+  if (path.endsWith('/') && !source.isDirectory) throw notFound(typed, 'is no directory');
+  const trimmed = path.replace(/\/+$/, '');
+  const parent = trimmed.includes('/') ? trimmed.slice(0, trimmed.lastIndexOf('/') + 1) : '.';
+  const parentFd = end.open(parent, O_PATH | O_DIRECTORY);
+  const name = lastName(path);
+  if (parentFd < 0 || name === '' || name === '..') throw notFound(typed, 'is in no directory that exists');
+  return { path: parent, fd: parentFd, name };
+}
+
+function lastName(path: string): string {
+  return path.replace(/\/+$/, '').split('/').at(-1)!;
+}
+
+function notFound(typed: string, what: string): OciError {
+  return new OciError('INPUT_NOT_FOUND', `${quote(typed)} ${what}`, { hint: 'Check the path.' });
+}
