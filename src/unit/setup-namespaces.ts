@@ -11,6 +11,7 @@ import { sysctls } from './sysctl.ts';
 export function rangeLines(linux: Linux): string {
   const fixed = fixedRange(linux);
   return `
+[ -d /run/oci ] || mkdir -p -m 700 /run/oci
 exec 9>/run/oci/range.lock
 flock 9
 ${fixed === undefined ? NEXT_RANGE : fixedRangeLines(fixed.base)}

@@ -102,6 +102,7 @@ if [ ! -e "$SHARED/ready" ]; then
   exec 8>"$SHARED/lock"
   flock 8
   if [ ! -e "$SHARED/ready" ]; then
+    if mountpoint -q "$SHARED/shim"; then umount "$SHARED/shim"; fi
     rm -rf "$SHARED/shim" "$SHARED/dev" "$SHARED/dev-journal"
     mkdir "$SHARED/shim" "$SHARED/dev"
     for program in nsenter setpriv env setsid; do
@@ -120,6 +121,11 @@ if [ ! -e "$SHARED/ready" ]; then
     # nsswitch.conf, nscd, locales or libraries becomes a path that no image has, since /sys is the kernel's
     LC_ALL=C sed -i -e 's,/\\(etc\\|var\\)/,/sys/,g' -e 's,/usr/\\(lib\\|share\\),/sys/\\1,g' \\
       -e 's,/lib/,/sys/,g' -e 's,/lib64/,/sys/4/,g' "$SHARED"/shim/*
+    # Debian's initramfs mounts /run so that nothing in it can be executed
+    if [ ! -x "$SHARED/shim/nsenter" ]; then
+      mount --bind "$SHARED/shim" "$SHARED/shim"
+      mount -o remount,bind,exec,nosuid,nodev "$SHARED/shim"
+    fi
     LC_ALL=C grep -q /sys/ld.so.preload "$SHARED/shim/ld.so" &&
       LC_ALL=C grep -q /sys/nsswitch.conf "$SHARED/shim/libc.so.6" &&
       "$SHARED/shim/ld.so" --inhibit-cache --library-path "$SHARED/shim" "$SHARED/shim/setpriv" --version >/dev/null ||

@@ -335,6 +335,17 @@ test('a left-over of a crash is cleared away', async () => {
   await assertNothingLeft(machine);
 });
 
+test('a /run in which nothing can be executed, as Debian’s initramfs mounts it', async () => {
+  const script = `
+    mkdir /run/noexec; mount -t tmpfs -o nosuid,nodev,noexec tmpfs /run/noexec
+    oci-run --run-root /run/noexec --wait ${BUSYBOX} true; oci-run --run-root /run/noexec --wait ${BUSYBOX} sh -c 'exit 3' || echo $?
+    grep -c ' /run/noexec' /proc/self/mountinfo
+    umount -R /run/noexec; rmdir /run/noexec`;
+  // the file system itself, and once for all containers what makes an exception
+  assert.equal(stdoutOf(await machine.script(script)), '3\n2\n');
+  await assertNothingLeft(machine);
+});
+
 test('--dry-run shows the units and starts nothing', async () => {
   const shown = stdoutOf(await run('--dry-run', '--unit', 'dry', '--memory', '64M', BUSYBOX, 'echo', '100%'));
   assert.match(shown, /^# dry-setup\.service\n\[Unit\]/m);
