@@ -34,6 +34,7 @@ export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext
     // with Delegate= the default would be to go on after a process was killed for lack of memory
     string('OOMPolicy', 'kill'),
     boolean('Delegate', true),
+    boolean('IOAccounting', true), // off by default, unlike the others
     // systemd enters it through the container's own /sys/fs/cgroup, which must be writable for that
     ...(planMounts(spec).cgroup === 'writable' ? [string('DelegateSubgroup', 'payload')] : []),
     ...restartSettings(spec.annotations[ANNOTATION.restart] ?? 'no'),

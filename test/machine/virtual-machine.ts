@@ -34,11 +34,19 @@ export interface VirtualMachine {
   cut(): Promise<void>;
 }
 
-/** `scripts`: name → shell text, each what a boot can run as its only program. */
-export async function makeDisk(scripts: Record<string, string>): Promise<Disk> {
+export interface DiskContents {
+  /** Name → shell text, each what a boot can run. */
+  scripts: Record<string, string>;
+  /** Our test images, in the storage of the registry. */
+  registry?: boolean;
+  /** Adds files below a directory that stands for the root; `root`: the machine's. */
+  fill?: (directory: string, root: string) => void;
+}
+
+export async function makeDisk({ scripts, registry = false, fill }: DiskContents): Promise<Disk> {
   await ensureHostPackages();
   const root = await ensureRoot('forky', PACKAGES);
-  const images = await ensureImages(await ensureRoot('forky'), 'forky');
+  const images = registry ? await ensureImages(await ensureRoot('forky'), 'forky') : undefined;
   const directory = mkdtempSync(join(cacheDir(), 'vm-'));
   const upper = join(directory, 'upper');
   for (const name of ['upper', 'work', 'merged']) mkdirSync(join(directory, name));
@@ -46,8 +54,12 @@ export async function makeDisk(scripts: Record<string, string>): Promise<Disk> {
   mkdirSync(join(upper, 'usr/local/sbin'), { recursive: true });
   writeFileSync(join(upper, INIT), INIT_SCRIPT, { mode: 0o755 });
   for (const [name, text] of Object.entries(scripts)) writeFileSync(join(upper, name), text, { mode: 0o755 });
+  mkdirSync(join(upper, 'etc/systemd/system'), { recursive: true });
+  for (const [name, text] of Object.entries(UNITS))
+    writeFileSync(join(upper, 'etc/systemd/system', name), text);
   mkdirSync(join(upper, 'var/lib'), { recursive: true });
-  cpSync(images, join(upper, 'var/lib/docker-registry'), { recursive: true });
+  if (images !== undefined) cpSync(images, join(upper, 'var/lib/docker-registry'), { recursive: true });
+  fill?.(upper, root);
   const path = join(directory, 'disk');
   // in a mount namespace of its own: whatever happens, no mount stays behind
   const build = `mount -t overlay -o "lowerdir=$0,upperdir=$1/upper,workdir=$1/work" overlay "$1/merged"
@@ -63,9 +75,14 @@ export async function makeDisk(scripts: Record<string, string>): Promise<Disk> {
   };
 }
 
-/** Starts the machine; the only program that it runs is the disk's `script`. */
-export function startVirtualMachine(disk: Disk, script: string): VirtualMachine {
-  const append = `root=/dev/vda rw console=ttyS0 quiet loglevel=3 panic=-1 init=${INIT} vm.script=${script}`;
+/** Starts the machine; it runs the disk's `script`: as its only program, or as a service of its systemd. */
+export function startVirtualMachine(
+  disk: Disk,
+  script: string,
+  { systemd = false }: { systemd?: boolean } = {},
+): VirtualMachine {
+  const init = systemd ? `/lib/systemd/systemd ${SYSTEMD_ARGUMENTS}` : INIT;
+  const append = `root=/dev/vda rw console=ttyS0 quiet loglevel=3 panic=-1 init=${init} vm.script=${script}`;
   const qemu = spawn(
     'setpriv',
     [
@@ -78,7 +95,7 @@ export function startVirtualMachine(disk: Disk, script: string): VirtualMachine 
         '-cpu',
         'max',
         '-smp',
-        '2',
+        systemd ? '1' : '2', // with one, times are steadier
       ],
       ...['-m', String(MEMORY_MIB), '-nodefaults', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
       ...['-drive', `file=${disk.path},format=raw,if=virtio,cache=writeback`],
@@ -131,15 +148,45 @@ async function waitFor(
   }
 }
 
-/** PID 1 of the machine. Nothing is synced here: what a power cut leaves is what the programs made durable. */
+/** What has nothing to do there, and takes long under emulation. */
+const MASKED_UNITS = [
+  ...['systemd-nsresourced.socket', 'systemd-nsresourced.service', 'systemd-sysusers.service'],
+  ...['ldconfig.service', 'systemd-hwdb-update.service', 'systemd-journal-catalog-update.service'],
+];
+
+const SYSTEMD_ARGUMENTS = [
+  ...['systemd.unit=vm-test.target', 'systemd.show_status=no', 'systemd.firstboot=off'],
+  ...MASKED_UNITS.map((unit) => `systemd.mask=${unit}`),
+].join(' ');
+
+const UNITS = {
+  'vm-test.target': `[Unit]
+Requires=basic.target vm-test.service
+After=basic.target
+AllowIsolate=yes
+`,
+  'vm-test.service': `[Unit]
+Wants=dbus.service
+After=basic.target dbus.service
+[Service]
+ExecStart=${INIT}
+`,
+};
+
+/**
+ * PID 1 of the machine, or a service of its systemd. Nothing is synced here: what a power cut leaves is what the
+ * programs made durable.
+ */
 const INIT_SCRIPT = `#!/bin/bash
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t tmpfs -o mode=755 tmpfs /run
-mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
+if [ $$ = 1 ]; then
+  mount -t proc proc /proc
+  mount -t sysfs sysfs /sys
+  mount -t tmpfs -o mode=755 tmpfs /run
+  mountpoint -q /dev || mount -t devtmpfs devtmpfs /dev
+  ip link set lo up
+fi
 exec </dev/null >/dev/console 2>&1
-ip link set lo up
 script=$(sed -n 's/.*vm.script=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 bash -eu "$script" || echo "VM-FAILED status $?"
 sleep infinity

@@ -36,7 +36,7 @@ echo VM-LOOKED`,
 
 let disk: Disk;
 before(async () => {
-  disk = await makeDisk(SCRIPTS);
+  disk = await makeDisk({ scripts: SCRIPTS, registry: true });
 });
 after(() => disk.remove());
 
