@@ -125,7 +125,8 @@ function newVolume(source: string, mount: string, bind: BindMount, context: Unit
   return `if [ ! -d ${source} ]; then
 fresh=${source}.$NAME
 rm -rf --one-file-system "$fresh"
-mkdir -p "$fresh"
+mkdir -p -m 700 "\${fresh%/*}"
+mkdir "$fresh"
 chown ${FOREIGN_UID_BASE}:${FOREIGN_UID_BASE} "$fresh"
 ${mount}${copy}
 umount ${bind.name}
