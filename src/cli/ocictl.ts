@@ -9,6 +9,7 @@ import { commonOptions } from './options.ts';
 import { statsCommand } from './stats-command.ts';
 import { storeCommands } from './store-commands.ts';
 import { updateCommand } from './update-command.ts';
+import { volumeCommands } from './volume-commands.ts';
 
 void runProgram(
   'ocictl',
@@ -22,6 +23,7 @@ void runProgram(
     copyCommand(program);
     updateCommand(program);
     storeCommands(program);
+    volumeCommands(program);
     loginCommands(program);
   },
   endOptionsOfExec(process.argv.slice(2)),

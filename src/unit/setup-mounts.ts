@@ -119,11 +119,11 @@ ${bind.isVolume ? newVolume(source, mount('"$fresh"'), bind, context) : ''}${mou
 mount --make-rshared ${name}`;
 }
 
-/** A volume is made aside and appears whole, with what the image has there. */
+/** A volume is made aside, under a name that no volume can have, and appears whole, with what the image has there. */
 function newVolume(source: string, mount: string, bind: BindMount, context: UnitContext): string {
   const copy = copyUp(bind.destination, bind.name ?? '', context);
   return `if [ ! -d ${source} ]; then
-fresh=${source}.$NAME
+fresh=${shellWord(bind.source.replace(/[^/]*$/, '.$&'))}.$NAME
 rm -rf --one-file-system "$fresh"
 mkdir -p -m 700 "\${fresh%/*}"
 mkdir "$fresh"

@@ -231,7 +231,30 @@ test('mounts: flags, tmpfs, id mapping, propagation, volumes', async () => {
     stdoutOf(await machine.run(['stat', '-c', '%u', '/var/lib/oci/volumes/data/own'])).trim(),
     '2147352576',
   );
-  stdoutOf(await machine.script('umount /var/tmp/m/sub; rm -r /var/tmp/m /var/lib/oci/volumes/data'));
+  // nobody's data is in the way of a volume that is being made
+  stdoutOf(
+    await machine.script(
+      'mkdir /var/lib/oci/volumes/fresh.two; echo precious >/var/lib/oci/volumes/fresh.two/x',
+    ),
+  );
+  stdoutOf(await run('--unit', 'two', '-v', 'fresh:/x', BUSYBOX, ...WAIT));
+  const volumes = JSON.parse(stdoutOf(await machine.run(['ocictl', '--json', 'volume', 'ls'])));
+  assert.deepEqual(
+    volumes.map(({ name, users }: { name: string; users: string[] }) => [name, ...users]),
+    [['data'], ['fresh', 'two'], ['fresh.two']],
+  );
+  const busy = await machine.run(['ocictl', 'volume', 'rm', 'data', 'fresh']);
+  assert.deepEqual(
+    [busy.status, busy.stderr],
+    [
+      75,
+      "ocictl: volume 'fresh' is in use by 'two.service'\nhint: Stop it with: systemctl stop two.service.\n",
+    ],
+  );
+  stdoutOf(await machine.script('cat /var/lib/oci/volumes/fresh.two/x; systemctl stop two'));
+  stdoutOf(await machine.run(['ocictl', 'volume', 'rm', 'data', 'fresh', 'fresh.two']));
+  assert.equal(stdoutOf(await machine.run(['ls', '-A', '/var/lib/oci/volumes'])), '');
+  stdoutOf(await machine.script('umount /var/tmp/m/sub; rm -r /var/tmp/m'));
 });
 
 test('devices, sysctls, names, hosts', async () => {
