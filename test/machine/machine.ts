@@ -6,11 +6,11 @@
  * crash of the runner the machine ends with it, and the next boot removes the rest (machine-dir.ts).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { command, PROJECT_DIR, TaskFailed } from '../../scripts/step.ts';
-import { tryLock, waitForLock } from './cache.ts';
+import { type Lock, tryLock, waitForLock } from './cache.ts';
 import { type RunOptions, type RunResult, runInside, runInteractive, stdoutOf } from './enter.ts';
 import { ensureHostPackages } from './host-packages.ts';
 import { ensureImages } from './images.ts';
@@ -96,45 +96,19 @@ export async function prepareMachine(options: BootOptions = {}): Promise<Prepare
 
 /** Boots a machine and returns it once its systemd has reached its default target. */
 export async function bootMachine(options: BootOptions = {}): Promise<Machine> {
-  const { lower, images } = await prepareMachine(options);
+  const prepared = await prepareMachine(options);
+  const { lower } = prepared;
   await sweepMachines();
 
   const dir = machineDir(options.name ?? `m${process.pid}-${(machineCount++).toString()}`);
   const lock = lockMachine(dir);
-  let outermost: ChildProcess | undefined;
   try {
     makeMachineDir(dir);
     await command(['cp', '-a', '--reflink=auto', `${lower}/var/.`, `${dir.path}/var`]);
     if (options.program ?? true)
       await command(['bash', join(PROJECT_DIR, 'packaging/install.sh'), `${dir.path}/upper`]);
-    const log = openSync(join(dir.path, 'boot.log'), 'w', 0o600);
-    outermost = spawn('bash', [join(import.meta.dirname, 'boot.sh'), 'outside'], {
-      // A session of its own: Ctrl-C is for this process, which then powers off in order.
-      detached: true,
-      stdio: ['ignore', log, log, lock.fd],
-      env: {
-        PATH: process.env['PATH'],
-        MACHINE_DIR: dir.path,
-        LOWER: lower,
-        CGROUP: dir.cgroup,
-        REGISTRY: images,
-        REGISTRY_WRITE:
-          typeof options.registry === 'object' && 'directory' in options.registry
-            ? options.registry.directory
-            : undefined,
-        BINDS: Object.entries(options.binds ?? {})
-          .map(([source, target]) => `${source} ${target}\n`)
-          .join(''),
-        DIE_WITH_PARENT: options.detached ? undefined : '1',
-      },
-    });
-    closeSync(log);
-    outermost.unref();
-    const machine = openMachine(dir, await waitForPid(dir, outermost));
-    await waitUntilBooted(machine, dir, outermost);
-    return machine;
+    return await start(dir, lock, prepared, options);
   } catch (error) {
-    outermost?.kill('SIGKILL');
     await removeMachineDir(dir);
     throw error;
   } finally {
@@ -142,6 +116,67 @@ export async function bootMachine(options: BootOptions = {}): Promise<Machine> {
   }
 }
 let machineCount = 0;
+
+/** Powers a machine off and boots it again with what is on its disk. `options`: those it was booted with. */
+export async function rebootMachine({ name, pid }: Machine, options: BootOptions = {}): Promise<Machine> {
+  const prepared = await prepareMachine(options);
+  const dir = machineDir(name);
+  const lock = await powerOff(dir, pid);
+  try {
+    rmSync(join(dir.path, 'pid'));
+    // what the kernel leaves in a volatile overlay, so that nobody mounts it again by mistake
+    for (const work of ['work', 'registry-work'])
+      rmSync(join(dir.path, work, 'work/incompat'), { recursive: true, force: true });
+    removeCgroup(dir.cgroup);
+    makeMachineDir(dir);
+    return await start(dir, lock, prepared, options);
+  } catch (error) {
+    await removeMachineDir(dir);
+    throw error;
+  } finally {
+    lock.release();
+  }
+}
+
+/** Boots what is in the machine's directory. The caller holds `lock`, and the machine from now on. */
+async function start(
+  dir: MachineDir,
+  lock: Lock,
+  { lower, images }: Prepared,
+  options: BootOptions,
+): Promise<Machine> {
+  const log = openSync(join(dir.path, 'boot.log'), 'w', 0o600);
+  const outermost = spawn('bash', [join(import.meta.dirname, 'boot.sh'), 'outside'], {
+    // A session of its own: Ctrl-C is for this process, which then powers off in order.
+    detached: true,
+    stdio: ['ignore', log, log, lock.fd],
+    env: {
+      PATH: process.env['PATH'],
+      MACHINE_DIR: dir.path,
+      LOWER: lower,
+      CGROUP: dir.cgroup,
+      REGISTRY: images,
+      REGISTRY_WRITE:
+        typeof options.registry === 'object' && 'directory' in options.registry
+          ? options.registry.directory
+          : undefined,
+      BINDS: Object.entries(options.binds ?? {})
+        .map(([source, target]) => `${source} ${target}\n`)
+        .join(''),
+      DIE_WITH_PARENT: options.detached ? undefined : '1',
+    },
+  });
+  closeSync(log);
+  outermost.unref();
+  try {
+    const machine = openMachine(dir, await waitForPid(dir, outermost));
+    await waitUntilBooted(machine, dir, outermost);
+    return machine;
+  } catch (error) {
+    outermost.kill('SIGKILL');
+    throw error;
+  }
+}
 
 /** A machine that another process booted. */
 export function attachMachine(name: string): Machine {
@@ -201,18 +236,22 @@ async function waitUntilBooted(machine: Machine, dir: MachineDir, outermost: Chi
 }
 
 async function stopMachine(dir: MachineDir, pid: number): Promise<void> {
-  process.kill(pid, POWER_OFF_SIGNAL);
-  let lock = await waitForLock(dir.lockPath, STOP_TIMEOUT_SECONDS);
-  if (lock === undefined) {
-    console.error(`the machine '${dir.name}' does not power off: killing it`);
-    writeFileSync(join(dir.cgroup, 'cgroup.kill'), '1');
-    lock = await waitForLock(dir.lockPath);
-  }
+  const lock = await powerOff(dir, pid);
   try {
     await removeMachineDir(dir);
   } finally {
     lock.release();
   }
+}
+
+/** The machine's lock: nothing of it runs any more. */
+async function powerOff(dir: MachineDir, pid: number): Promise<Lock> {
+  process.kill(pid, POWER_OFF_SIGNAL);
+  const lock = await waitForLock(dir.lockPath, STOP_TIMEOUT_SECONDS);
+  if (lock !== undefined) return lock;
+  console.error(`the machine '${dir.name}' does not power off: killing it`);
+  writeFileSync(join(dir.cgroup, 'cgroup.kill'), '1');
+  return waitForLock(dir.lockPath);
 }
 
 function openMachine(dir: MachineDir, pid: number): Machine {
