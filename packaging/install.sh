@@ -5,7 +5,7 @@
 #   usr/bin/NAME               links to the programs
 #   usr/share/man/man*/        manual pages, when they were built
 #   usr/lib/tmpfiles.d/        the directory that the programs keep their compiled code in
-#   usr/lib/systemd/system/    the units of units/, when there are any
+#   usr/lib/systemd/           the units of units/, and the preset that leaves the timers to the user
 #
 # Installing twice leaves the same as installing once.
 set -eu
@@ -49,7 +49,9 @@ for page in "$project"/dist/man/*.[1-8]; do
   install -D -m 644 "$page" "$destdir/usr/share/man/man${page##*.}/$(basename "$page")"
 done
 install -D -m 644 "$project/packaging/tmpfiles.d/ocictl.conf" "$destdir/usr/lib/tmpfiles.d/ocictl.conf"
-for unit in "$project"/units/*.service "$project"/units/*.socket "$project"/units/*.slice "$project"/units/*.target; do
-  [ -e "$unit" ] || continue
+for unit in "$project"/units/*.service "$project"/units/*.timer; do
   install -D -m 644 "$unit" "$destdir/usr/lib/systemd/system/$(basename "$unit")"
+done
+for preset in "$project"/units/*.preset; do
+  install -D -m 644 "$preset" "$destdir/usr/lib/systemd/system-preset/$(basename "$preset")"
 done
