@@ -13,7 +13,7 @@ import { command, main, step } from './step.ts';
 /** What runs on the oldest systemd that we support, 257: everything about containers. */
 const OLDEST = {
   suite: 'trixie',
-  files: ['run', 'living', 'translation', 'network'].map((name) => `test/system/${name}.test.ts`),
+  files: ['run', 'living', 'translation', 'network', 'install'].map((name) => `test/system/${name}.test.ts`),
 } as const;
 
 export async function testSystem(): Promise<void> {
@@ -26,7 +26,7 @@ async function testOn(suite: Suite, files: readonly string[]): Promise<void> {
   await buildPrograms();
   await withMachine({ suite }, (machine) =>
     step(`Running the system tests on Debian ${suite}`, async () => {
-      const env = { OCICTL_MACHINE: machine.name };
+      const env = { OCICTL_MACHINE: machine.name, OCICTL_SUITE: suite };
       try {
         await command(['node', '--test', '--test-concurrency=1', ...files], { env });
       } catch (error) {

@@ -67,6 +67,15 @@ export async function pullImage(options: PullOptions): Promise<PulledImage> {
   }
 }
 
+/** The digest of the manifest that a pull would get at this moment. */
+export async function latestDigest(
+  options: Pick<PullOptions, 'store' | 'name' | 'platform' | 'source'>,
+): Promise<Digest> {
+  const { source, resolved } = await find(options);
+  await source.close();
+  return resolved.manifestDescriptor.digest;
+}
+
 async function pull(options: PullOptions): Promise<PulledImage> {
   const { store, policy = 'always', localName } = options;
   if (localName !== undefined) store.checkName(localName);
@@ -105,7 +114,9 @@ async function pull(options: PullOptions): Promise<PulledImage> {
 }
 
 /** Opens the source and reads the manifest and the configuration. */
-async function find(options: PullOptions): Promise<{ source: ImageSource; resolved: ResolvedImage }> {
+async function find(
+  options: Pick<PullOptions, 'store' | 'name' | 'platform' | 'source'>,
+): Promise<{ source: ImageSource; resolved: ResolvedImage }> {
   const source = await openSource(options.name, options.source);
   try {
     const local = (descriptor: Descriptor) => options.store.localDocument(descriptor.digest);

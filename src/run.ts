@@ -49,7 +49,7 @@ export async function startContainer(
     });
   using _bundle = claimBundle(container);
   try {
-    writeBundle(container, image?.store.useRecord(image.digest));
+    writeBundle(container, container.bundleDir, image?.store.useRecord(image.digest));
     mkdirSync(dirname(container.context.writableDir), { recursive: true, mode: 0o700 });
     if (container.context.rootfs !== undefined) await makeMountPointsIn(container.context.rootfs, container);
   } catch (error) {
@@ -160,17 +160,22 @@ async function makeMountPointsIn(root: string, { context }: PreparedContainer): 
   makeMountPoints({ root, ...context.scaffold, idBase: context.idBase });
 }
 
-function writeBundle(container: PreparedContainer, record: UseRecord | undefined): void {
-  const { bundleDir, units } = container;
+/** What the setup unit needs and others want to know, into a directory that nobody else can enter. */
+export function writeBundle(
+  container: PreparedContainer,
+  directory: string,
+  record: UseRecord | undefined,
+): void {
+  const { units } = container;
   const write = (name: string, text: string) =>
-    writeFileSync(`${bundleDir}/${name}`, text, { mode: 0o600, flag: 'wx' });
+    writeFileSync(`${directory}/${name}`, text, { mode: 0o600, flag: 'wx' });
   if (record !== undefined) write('image.json', `${JSON.stringify(record)}\n`);
   write('config.json', formatRuntimeSpec(container.spec));
   write('setup', units.setupScript);
   write('teardown', units.teardownScript);
   // read in the container, by its root
   if (units.seccompFilter !== undefined)
-    writeFileSync(`${bundleDir}/seccomp`, units.seccompFilter, { mode: 0o444, flag: 'wx' });
+    writeFileSync(`${directory}/seccomp`, units.seccompFilter, { mode: 0o444, flag: 'wx' });
 }
 
 function runTeardown(container: PreparedContainer): void {
@@ -181,7 +186,7 @@ function runTeardown(container: PreparedContainer): void {
 }
 
 /** User= names a range that only nss-systemd knows: without it systemd ends the payload with 217/USER. */
-function checkHost(): void {
+export function checkHost(): void {
   if (process.geteuid?.() !== 0)
     throw new OciError('DENIED', 'only root can start containers', { hint: 'Run the command with sudo.' });
   let nsswitch = '';

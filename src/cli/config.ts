@@ -4,6 +4,7 @@
  *   root = /var/lib/oci
  *   run-root = /run/oci
  *   additional-stores = /usr/share/oci:/mnt/images
+ *   keep = 2
  *   [network]
  *   subnet = 10.90.0.0/24 fd90::/64
  *   [network.db]
@@ -24,6 +25,8 @@ export interface OciConf {
   readonly runRoot?: string;
   /** Stores to look in besides `root`, in this order; they are only read. */
   readonly additionalStores?: readonly string[];
+  /** How many old versions of an installed service stay. */
+  readonly keep?: number;
   /** By name; where two files describe one, the later one counts. */
   readonly networks?: Networks;
 }
@@ -106,10 +109,14 @@ export async function parseOciConf(text: string, path: string): Promise<OciConf>
       if (key === 'network') conf.networks = parseNetworks(value, path);
       continue; // a section of a later part
     }
+    if (key === 'keep') {
+      conf.keep = parseKeep(value, path);
+      continue;
+    }
     const name = Object.hasOwn(KEYS, key) ? KEYS[key] : undefined;
     if (name === undefined)
       throw new OciError('CONFIG', `${quote(path)}: unknown key ${quote(key)}`, {
-        hint: `Use one of: ${Object.keys(KEYS).join(', ')}.`,
+        hint: `Use one of: ${[...Object.keys(KEYS), 'keep'].join(', ')}.`,
       });
     const directories =
       typeof value !== 'string' ? [''] : name === 'additionalStores' ? list(value) : [value];
@@ -121,6 +128,13 @@ export async function parseOciConf(text: string, path: string): Promise<OciConf>
     else conf[name] = directories[0]!;
   }
   return conf;
+}
+
+function parseKeep(value: unknown, path: string): number {
+  if (typeof value === 'string' && /^\d{1,3}$/.test(value)) return Number(value);
+  throw new OciError('CONFIG', `${quote(path)}: keep is no number of versions`, {
+    hint: 'Write it as keep = 2, once.',
+  });
 }
 
 /** `DIR:DIR`; an empty value takes back what a file before said. */

@@ -72,7 +72,7 @@ export function endOptionsOfExec(argv: string[]): string[] {
 }
 
 /** The position of the first word from `from` on that is no option and no option's value. */
-function skipOptions(argv: readonly string[], from: number): number {
+export function skipOptions(argv: readonly string[], from: number): number {
   let at = from;
   while (at < argv.length && argv[at] !== '--' && argv[at]!.startsWith('-'))
     at += takesValue(argv[at]!) ? 2 : 1;

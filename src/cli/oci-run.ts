@@ -1,7 +1,7 @@
 /** oci-run: starts an image as a native systemd unit; oci-run(1). */
 import { randomBytes } from 'node:crypto';
 import { basename, resolve } from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import type { PayloadStreams } from '../host/payload-streams.ts';
 import type { Terminal } from '../host/terminal.ts';
 import { OciError } from '../oci/errors.ts';
@@ -10,13 +10,12 @@ import type { ImageUse } from '../run.ts';
 import type { StoredImage } from '../store/images.ts';
 import type { Store } from '../store/store.ts';
 import type { Manager } from '../systemd/manager.ts';
-import type { Features } from '../unit/context.ts';
 import { endInWords } from '../unit/end.ts';
 import { parseSocket } from '../unit/socket.ts';
 import { forwardSignals } from './follow.ts';
-import { endInterrupts, interruptSignal } from './interrupt.ts';
+import { connect, containerOf, findOrPull, type PullWhen } from './image-container.ts';
+import { endInterrupts } from './interrupt.ts';
 import { outputFor, runProgram } from './main.ts';
-import { bridgeNetwork } from './network-conf.ts';
 import {
   type CommonOptions,
   commonRunOptions,
@@ -24,7 +23,6 @@ import {
   placesFrom,
   type RegistryOptions,
   registryOptions,
-  sourceOptionsFrom,
 } from './options.ts';
 import type { Output } from './output.ts';
 import {
@@ -35,6 +33,7 @@ import {
   parseSlice,
   parseUnitName,
   publishTexts,
+  pullOption,
   type UnitTexts,
   unitAnnotations,
   unitOptions,
@@ -53,7 +52,7 @@ type RunCommandOptions = Omit<CommonOptions, 'wait'> &
     interactive?: boolean;
     tty?: boolean;
     dryRun?: boolean;
-    pull: 'always' | 'missing' | 'newer' | 'never';
+    pull: PullWhen;
   };
 
 function build(program: Command): void {
@@ -72,11 +71,7 @@ function build(program: Command): void {
     .option('-i, --interactive', 'connect standard input, output and error, and wait')
     .option('-t, --tty', 'give the payload a terminal, and wait')
     .option('--dry-run', 'print the units that would be started')
-    .addOption(
-      new Option('--pull <policy>', 'when to pull')
-        .choices(['missing', 'always', 'newer', 'never'])
-        .default('missing'),
-    );
+    .addOption(pullOption());
   registryOptions(program);
   commonRunOptions(program);
   program.action((image: string | undefined, command: string[], options: RunCommandOptions) =>
@@ -172,32 +167,11 @@ function imagePreparation(
     const { store, places } = await createStoreFromOptions(options);
     const { image: stored, name } = await findOrPull(imageName, store, options, output);
     const place = await late();
-    const { prepareContainer } = await import('../prepare-container.ts');
-    const container = prepareContainer({
+    const container = await containerOf({ image: stored, name, store }, parsed, options, {
       ...place,
       unit,
-      root: store.root,
       runRoot: places.runRoot,
-      imageName: name,
-      manifestDigest: stored.digest,
-      imageConfig: store.readDocuments(stored).imageConfig,
-      layerTrees: store.layerTrees(stored),
-      ...(options.user === undefined ? {} : { user: options.user }),
-      groups: parsed.groups,
-      devices: parsed.devices,
-      network: parsed.network,
-      ...(parsed.network.kind === 'bridge'
-        ? {
-            bridge: {
-              network: bridgeNetwork(places.networks, parsed.network.name),
-              ports: parsed.ports,
-              ...(parsed.address === undefined ? {} : { address: parsed.address }),
-            },
-          }
-        : {}),
-      networkFiles: parsed.networkFiles,
-      init: options.init ?? false,
-      options: parsed.container,
+      networks: places.networks,
       callerEnv: process.env,
     });
     return { container, image: { name, stored, store } };
@@ -304,63 +278,6 @@ async function follow(
   const why = endInWords(end, container.spec);
   if (why !== undefined) output.note(`${container.unit}: ${why}`);
   process.exitCode = end.status;
-}
-
-/** systemd and what it has; for --dry-run without one, what a current one would have. */
-async function connect(dryRun: boolean): Promise<{ systemd: Manager | undefined; features: Features }> {
-  const [{ connectManager }, { featuresOf }] = await Promise.all([
-    import('../systemd/manager.ts'),
-    import('../unit/features.ts'),
-  ]);
-  let systemd: Manager;
-  try {
-    systemd = await connectManager();
-  } catch (error) {
-    if (dryRun && error instanceof OciError && error.code === 'UNAVAILABLE')
-      return { systemd: undefined, features: { mixedKill: true, architecture: process.arch } };
-    throw error;
-  }
-  try {
-    return { systemd, features: featuresOf(systemd.serviceProperties, systemd.version, process.arch) };
-  } catch (error) {
-    systemd.close();
-    throw error;
-  }
-}
-
-async function findOrPull(
-  name: string,
-  store: Store,
-  options: RunCommandOptions,
-  output: Output,
-): Promise<{ image: StoredImage; name: string }> {
-  if (options.pull === 'never') {
-    const { requireStoredImage } = await import('../find-image.ts');
-    const image = requireStoredImage(store, name);
-    return { image, name: image.names[0] ?? image.digest };
-  }
-  const [{ pullImage, platformFrom }, { createProgress }] = await Promise.all([
-    import('../pull.ts'),
-    import('./progress.ts'),
-  ]);
-  const signal = interruptSignal();
-  const progress = createProgress(output);
-  try {
-    const { image, name: stored } = await pullImage({
-      store,
-      name,
-      policy: options.pull,
-      platform: platformFrom(options.platform),
-      source: await sourceOptionsFrom(options, output.note),
-      ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
-      waiting: { onWait: (message) => output.note(message), signal },
-      signal,
-      onEvent: progress.onEvent,
-    });
-    return { image, name: stored };
-  } finally {
-    progress.close();
-  }
 }
 
 async function openStreams(): Promise<PayloadStreams> {

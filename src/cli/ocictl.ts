@@ -1,30 +1,40 @@
 /** ocictl: everything about images and containers but pulling and running; ocictl(1). */
-import { containerCommands, endOptionsOfExec } from './container-commands.ts';
+import type { Command } from 'commander';
+import { containerCommands, endOptionsOfExec, skipOptions } from './container-commands.ts';
 import { copyCommand } from './copy-command.ts';
 import { imageCommands } from './image-commands.ts';
 import { loginCommands } from './login-commands.ts';
 import { runProgram } from './main.ts';
 import { mountCommands } from './mount-commands.ts';
 import { commonOptions } from './options.ts';
+import { serviceCommands } from './service-commands.ts';
 import { statsCommand } from './stats-command.ts';
 import { storeCommands } from './store-commands.ts';
 import { updateCommand } from './update-command.ts';
 import { volumeCommands } from './volume-commands.ts';
 
-void runProgram(
-  'ocictl',
-  (program) => {
-    program.description('Look after images and containers');
-    commonOptions(program);
-    imageCommands(program);
-    mountCommands(program);
-    containerCommands(program);
-    statsCommand(program);
-    copyCommand(program);
-    updateCommand(program);
-    storeCommands(program);
-    volumeCommands(program);
-    loginCommands(program);
-  },
-  endOptionsOfExec(process.argv.slice(2)),
-);
+function build(program: Command): void {
+  program.description('Look after images and containers');
+  commonOptions(program);
+  imageCommands(program);
+  mountCommands(program);
+  containerCommands(program);
+  statsCommand(program);
+  copyCommand(program);
+  updateCommand(program);
+  serviceCommands(program);
+  storeCommands(program);
+  volumeCommands(program);
+  loginCommands(program);
+}
+
+async function run(argv: string[]): Promise<void> {
+  const command = skipOptions(argv, 0);
+  if (argv[command] !== 'install') return runProgram('ocictl', build, endOptionsOfExec(argv));
+  // it has the options of oci-run, whose -v and --wait are others than ocictl's
+  const { buildInstall, endOptionsAtCommand } = await import('./install-command.ts');
+  const words = [...argv.slice(0, command), ...argv.slice(command + 1)];
+  return runProgram('ocictl install', buildInstall, endOptionsAtCommand(words));
+}
+
+void run(process.argv.slice(2));

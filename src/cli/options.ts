@@ -35,10 +35,14 @@ export interface RegistryOptions {
   readonly jobs?: number;
 }
 
+const KEEP_DEFAULT = 2;
+
 export interface Places {
   readonly root: string;
   readonly runRoot: string;
   readonly additionalStores: readonly string[];
+  /** Old versions of an installed service that stay. */
+  readonly keep: number;
   readonly networks: Networks;
 }
 
@@ -122,6 +126,7 @@ export async function placesFrom(
     root: resolve(options.root ?? conf.root ?? (isRoot ? '/var/lib/oci' : userRoot())),
     runRoot: resolve(options.runRoot ?? conf.runRoot ?? (isRoot ? '/run/oci' : userRunRoot())),
     additionalStores: conf.additionalStores ?? [],
+    keep: conf.keep ?? KEEP_DEFAULT,
     networks: conf.networks ?? {},
   };
 }

@@ -158,6 +158,12 @@ export function unitOptions(program: Command): Command {
     .option('--log-tag <tag>', "identifier of its journal lines (default: the unit's name)");
 }
 
+export function pullOption(): Option {
+  return new Option('--pull <policy>', 'when to pull')
+    .choices(['missing', 'always', 'newer', 'never'])
+    .default('missing');
+}
+
 export interface ParsedOptions {
   container: Omit<ContainerOptions, 'network'>;
   network: NetworkChoice;
@@ -283,7 +289,7 @@ function parseEntrypoint(text: string): string[] {
   });
 }
 
-function readEnvFile(file: string): string[] {
+export function readEnvFile(file: string): string[] {
   try {
     return parseEnvFile(readFileSync(file, 'utf8'));
   } catch (error) {

@@ -15,6 +15,7 @@
  *     tags/<escaped name>.mstack         -> ../images/<manifest digest hex>.mstack
  *     roots/<escaped name>.mstack        -> the same, for images that must stay though they have no name: those of
  *                                           installed services
+ *     services/<name>/                      installed services and their versions: src/services.ts
  *     writable/<unit>/                      what a running container writes; made and removed by its setup unit
  *     volumes/<name>/                       what `-v NAME:…` shows; ids of the foreign range; stays until somebody removes it
  *     staging/<name>/                       work in progress; its owner holds a flock on the directory
@@ -62,6 +63,7 @@ const TOP_LEVEL = new Set([
   'images',
   'tags',
   'roots',
+  'services',
   'staging',
   'writable',
   'volumes',

@@ -8,12 +8,19 @@ import { logExtraFields, type Setting, string } from './setting.ts';
 
 export function identitySettings(spec: RuntimeSpec, context: UnitContext): Setting[] {
   return [
-    string('Description', `OCI container ${context.unit} (${context.imageName})`, 'Unit'),
+    string('Description', `OCI container ${context.unit} (${imageInWords(context)})`, 'Unit'),
     string('Slice', sliceOf(spec, context)),
     string('SyslogIdentifier', logTag(spec, context)),
     logExtraFields(journalFields(context)),
   ];
 }
+
+/** `docker.io/library/nginx:latest, sha256:0123456789ab` */
+function imageInWords({ imageName, manifestDigest }: UnitContext): string {
+  const digest = manifestDigest.slice(0, manifestDigest.indexOf(':') + 1 + DIGEST_DIGITS);
+  return digest === '' ? imageName : `${imageName}, ${digest}`;
+}
+const DIGEST_DIGITS = 12;
 
 /** linux.cgroupsPath of systemd's form, SLICE:PREFIX:NAME, names a slice; the unit has its own name. */
 export function sliceOf(spec: RuntimeSpec, context: UnitContext): string {

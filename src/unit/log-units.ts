@@ -38,6 +38,7 @@ export function logUnits(spec: RuntimeSpec, context: UnitContext): UnitSettings[
         list('After', [`${unit}-setup.service`], 'Unit'),
         list('BindsTo', [`${unit}-setup.service`], 'Unit'),
         boolean('StopWhenUnneeded', true, 'Unit'),
+        ...lateSocket(),
         string('CollectMode', 'inactive-or-failed', 'Unit'),
         listen([['FIFO', fifoPath(context)]]),
         string('SocketUser', rangeUserName(unit), 'Socket'),
@@ -77,6 +78,15 @@ export function payloadLogSettings(context: UnitContext): Setting[] {
     list('Wants', [socket], 'Unit'),
     list('After', [socket], 'Unit'),
     execPrivileged('ExecStopPost', ['/bin/sh', '-c', drain, fifoPath(context)]),
+  ];
+}
+
+/** By default a socket is there before basic.target, and the setup unit comes after that: a cycle at boot. */
+export function lateSocket(): Setting[] {
+  return [
+    boolean('DefaultDependencies', false, 'Unit'),
+    list('Conflicts', ['shutdown.target'], 'Unit'),
+    list('Before', ['shutdown.target'], 'Unit'),
   ];
 }
 

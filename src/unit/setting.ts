@@ -9,7 +9,7 @@
 import { OciError, quote } from '../oci/errors.ts';
 
 export interface Setting {
-  readonly section: 'Unit' | 'Service' | 'Socket';
+  readonly section: 'Unit' | 'Service' | 'Socket' | 'Install';
   /** D-Bus: name, type signature and value (bigint for `t`, number for other numbers, Uint8Array for `ay`). */
   readonly property: string;
   readonly signature: string;

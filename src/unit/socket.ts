@@ -9,6 +9,7 @@ import { isAddress } from '../oci/address.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { UnitSettings } from './container-units.ts';
 import type { UnitContext } from './context.ts';
+import { lateSocket } from './log-units.ts';
 import { boolean, type Listen, list, listen, string } from './setting.ts';
 
 /** As ListenStream= has it (systemd.socket(5)); `udp:` before it for ListenDatagram=. */
@@ -41,6 +42,7 @@ export function socketUnit({ unit, sockets }: UnitContext): UnitSettings | undef
       string('Description', `Sockets of OCI container ${unit}`, 'Unit'),
       list('Requires', [setup], 'Unit'),
       list('After', [setup], 'Unit'),
+      ...lateSocket(),
       string('CollectMode', 'inactive-or-failed', 'Unit'),
       listen(sockets),
       boolean('RemoveOnStop', true, 'Socket'),

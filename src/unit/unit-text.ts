@@ -1,8 +1,8 @@
-/** Settings as the text of unit files: what --dry-run shows. */
+/** Settings as the text of unit files: what --dry-run shows and `ocictl install` writes. */
 import type { ContainerUnits } from './container-units.ts';
 import type { Setting } from './setting.ts';
 
-const SECTIONS = ['Unit', 'Service', 'Socket'] as const;
+const SECTIONS = ['Unit', 'Service', 'Socket', 'Install'] as const;
 
 /** Sections in systemd's usual order, settings in the order given. */
 export function unitText(settings: readonly Setting[]): string {

@@ -76,7 +76,10 @@ test('a web server: limits, identity, range, live change, stop', async () => {
   assert.equal(properties['User'], 'oci-web');
   assert.equal(properties['Slice'], 'oci.slice');
   assert.equal(properties['KillSignal'], '3');
-  assert.equal(properties['Description'], `OCI container web (${NGINX}:latest)`);
+  assert.match(
+    properties['Description']!,
+    /^OCI container web \(127\.0\.0\.1:5000\/nginx:latest, sha256:[0-9a-f]{12}\)$/,
+  );
 
   // the unit's main process is the container's PID 1 and runs nginx itself
   const pid = properties['MainPID']!;

@@ -123,10 +123,14 @@ test('oci.conf: places, order and errors', async () => {
     root: '/d',
     runRoot: '/r',
     additionalStores: [],
+    keep: 2,
     networks: {},
   });
   assert.deepEqual(await parseOciConf('additional-stores=/a:/b:', 'f'), { additionalStores: ['/a', '/b'] });
   assert.deepEqual(await parseOciConf('additional-stores=', 'f'), { additionalStores: [] });
+  assert.deepEqual(await parseOciConf('keep=0', 'f'), { keep: 0 });
+  for (const keep of ['keep=-1', 'keep=x', 'keep', 'keep[]=1'])
+    await rejectsOci(parseOciConf(keep, 'f'), 'CONFIG', "'f': keep is no number of versions");
   await rejectsOci(
     parseOciConf('additional-stores=/a:b', 'f'),
     'CONFIG',

@@ -128,9 +128,13 @@ test('gc leaves alone what has a name, is used, is young, or may still run', asy
   rmSync(record, { recursive: true });
 
   const store = openStore({ root: at.root })!;
-  await store.addRoot('web', images.one.manifestDigest as Digest);
+  const digest = images.one.manifestDigest as Digest;
+  for (const version of ['web@1', 'web@2']) await store.addRoot(version, digest);
   assert.deepEqual(await gc(), [], 'an installed service has it');
-  assert.equal(store.removeRoot('web'), true);
+  assert.deepEqual(store.usersOf({ digest }, at.runRoot), [{ kind: 'service', name: 'web' }]);
+  assert.equal(store.removeRoot('web@1'), true);
+  assert.deepEqual(await gc(), [], 'another version of it has it');
+  assert.equal(store.removeRoot('web@2'), true);
   const tree = (await at.run('ocictl', 'mount', hexOf(images.one))).stdout.trimEnd();
   assert.deepEqual(await gc(), []);
   assert.equal((await at.run('ocictl', 'umount', tree)).status, 0);

@@ -1,0 +1,120 @@
+/** From the name of an image and the options of a container to its units: for oci-run and for installed services. */
+import { OciError } from '../oci/errors.ts';
+import type { PlaceRequest, PreparedContainer } from '../prepare-container.ts';
+import type { StoredImage } from '../store/images.ts';
+import type { Store } from '../store/store.ts';
+import type { Manager } from '../systemd/manager.ts';
+import type { Features } from '../unit/context.ts';
+import { interruptSignal } from './interrupt.ts';
+import { bridgeNetwork, type Networks } from './network-conf.ts';
+import { type RegistryOptions, sourceOptionsFrom } from './options.ts';
+import type { Output } from './output.ts';
+import type { ParsedOptions } from './run-options.ts';
+
+export type PullWhen = 'always' | 'missing' | 'newer' | 'never';
+
+/** An image in the store and its name there. */
+export interface NamedImage {
+  readonly image: StoredImage;
+  readonly name: string;
+  readonly store: Store;
+}
+
+interface ContainerPlace extends Omit<PlaceRequest, 'root'> {
+  readonly networks: Networks;
+  readonly callerEnv: NodeJS.ProcessEnv;
+}
+
+export async function containerOf(
+  { image, name, store }: NamedImage,
+  parsed: ParsedOptions,
+  options: { readonly user?: string; readonly init?: boolean },
+  { networks, ...place }: ContainerPlace,
+): Promise<PreparedContainer> {
+  const { prepareContainer } = await import('../prepare-container.ts');
+  const { network, ports, address } = parsed;
+  return prepareContainer({
+    ...place,
+    root: store.root,
+    imageName: name,
+    manifestDigest: image.digest,
+    imageConfig: store.readDocuments(image).imageConfig,
+    layerTrees: store.layerTrees(image),
+    ...(options.user === undefined ? {} : { user: options.user }),
+    groups: parsed.groups,
+    devices: parsed.devices,
+    network,
+    ...(network.kind === 'bridge'
+      ? {
+          bridge: {
+            network: bridgeNetwork(networks, network.name),
+            ports,
+            ...(address === undefined ? {} : { address }),
+          },
+        }
+      : {}),
+    networkFiles: parsed.networkFiles,
+    init: options.init ?? false,
+    options: parsed.container,
+  });
+}
+
+/** systemd and what it has; for --dry-run without one, what a current one would have. */
+export async function connect(
+  dryRun: boolean,
+): Promise<{ systemd: Manager | undefined; features: Features }> {
+  const [{ connectManager }, { featuresOf }] = await Promise.all([
+    import('../systemd/manager.ts'),
+    import('../unit/features.ts'),
+  ]);
+  let systemd: Manager;
+  try {
+    systemd = await connectManager();
+  } catch (error) {
+    if (dryRun && error instanceof OciError && error.code === 'UNAVAILABLE')
+      return { systemd: undefined, features: { mixedKill: true, architecture: process.arch } };
+    throw error;
+  }
+  try {
+    return { systemd, features: featuresOf(systemd.serviceProperties, systemd.version, process.arch) };
+  } catch (error) {
+    systemd.close();
+    throw error;
+  }
+}
+
+/** The image in the store, pulled where `pull` says so, and its name there. */
+export async function findOrPull(
+  name: string,
+  store: Store,
+  options: RegistryOptions & { readonly pull: PullWhen },
+  output: Output,
+): Promise<{ image: StoredImage; name: string }> {
+  if (options.pull === 'never') {
+    const { requireStoredImage } = await import('../find-image.ts');
+    const image = requireStoredImage(store, name);
+    return { image, name: image.names[0] ?? image.digest };
+  }
+  const [{ pullImage, platformFrom }, { createProgress }] = await Promise.all([
+    import('../pull.ts'),
+    import('./progress.ts'),
+  ]);
+  const signal = interruptSignal();
+  const progress = createProgress(output);
+  try {
+    const { image, name: stored } = await pullImage({
+      store,
+      name,
+      policy: options.pull,
+      platform: platformFrom(options.platform),
+      source: await sourceOptionsFrom(options, output.note),
+      ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
+      waiting: { onWait: (message) => output.note(message), signal },
+      signal,
+      onEvent: progress.onEvent,
+    });
+    return { image, name: stored };
+  } finally {
+    progress.close();
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * ocictl install: a container as unit files; ocictl(1). A program of its own beside the other commands, because it
+ * has the options of oci-run.
+ */
+import { resolve } from 'node:path';
+import { Command, Option } from 'commander';
+import { OciError, quote } from '../oci/errors.ts';
+import type { ServiceRequest } from '../services.ts';
+import type { UnitOrder } from '../unit/service-files.ts';
+import { parseSocket } from '../unit/socket.ts';
+import { connect, containerOf, findOrPull, type NamedImage, type PullWhen } from './image-container.ts';
+import { outputFor } from './main.ts';
+import {
+  type CommonOptions,
+  commonRunOptions,
+  createStoreFromOptions,
+  type Places,
+  type RegistryOptions,
+  registryOptions,
+} from './options.ts';
+import {
+  type ContainerTexts,
+  containerOptions,
+  parseContainerOptions,
+  parseProperties,
+  parseSlice,
+  parseUnitName,
+  pullOption,
+  readEnvFile,
+  type UnitTexts,
+  unitOptions,
+} from './run-options.ts';
+
+/** What a service keeps of the command line, to make its later versions from. */
+type LastingTexts = ContainerTexts & UnitTexts & Omit<RegistryOptions, 'jobs'>;
+
+type InstallOptions = CommonOptions &
+  RegistryOptions &
+  ContainerTexts &
+  UnitTexts & {
+    name: string;
+    slice: string;
+    after?: string[];
+    requires?: string[];
+    wants?: string[];
+    wantedBy?: string[];
+    enable?: boolean;
+    now?: boolean;
+    autoUpdate?: 'registry' | 'local';
+    healthGrace: string;
+    pull: PullWhen;
+  };
+
+export function buildInstall(program: Command): void {
+  const units = (value: string, previous: string[] = []) => [...previous, ...parseUnits(value)];
+  program
+    .description('Install an OCI container as a service that systemd starts by itself')
+    .argument('<image>', 'a name in the store, or anything that oci-pull takes')
+    .argument('[command...]', "the payload's command and its arguments")
+    .requiredOption('--name <name>', 'name of the service');
+  containerOptions(program);
+  unitOptions(program)
+    .option('--slice <slice>', 'slice of the unit', 'oci.slice')
+    .option('--after <unit>', 'start after this unit', units)
+    .option('--requires <unit>', 'start this unit too, and stop with it', units)
+    .option('--wants <unit>', 'start this unit too, if possible', units)
+    .option(
+      '--wanted-by <unit>',
+      'started by this unit once it is enabled (default: multi-user.target)',
+      units,
+    )
+    .option('--enable', 'start it at every boot')
+    .option('--now', 'start it')
+    .addOption(
+      new Option('--auto-update <from>', 'ocictl auto-update looks after it').choices(['registry', 'local']),
+    )
+    .option('--health-grace <seconds>', 'how long the payload has to stay up after an update', '10')
+    .addOption(pullOption());
+  registryOptions(program);
+  commonRunOptions(program);
+  program.action((image: string, command: string[], options: InstallOptions) =>
+    install(program, image, command, options),
+  );
+}
+
+/** What follows IMAGE belongs to the payload from the first word on that is no option. */
+export function endOptionsAtCommand(argv: readonly string[]): string[] {
+  const known = new Command();
+  buildInstall(known);
+  const takesNext = (word: string) =>
+    !word.includes('=') &&
+    known.options.some(({ long, short, required }) => required && (word === long || word === short));
+  let words = 0;
+  for (let at = 0; at < argv.length; at++) {
+    if (argv[at] === '--') return [...argv];
+    if (argv[at]!.startsWith('-')) at += takesNext(argv[at]!) ? 1 : 0;
+    else if (++words === 2) return [...argv.slice(0, at), '--', ...argv.slice(at)];
+  }
+  return [...argv];
+}
+
+async function install(
+  program: Command,
+  imageName: string,
+  command: string[],
+  options: InstallOptions,
+): Promise<void> {
+  const output = outputFor(program);
+  const name = parseServiceName(options.name);
+  const request: ServiceRequest = {
+    image: lastingName(imageName),
+    command,
+    options: { ...lastingTexts(options) },
+    slice: parseSlice(options.slice),
+    order: orderFrom(options),
+    ...(options.autoUpdate === undefined ? {} : { autoUpdate: options.autoUpdate }),
+    healthGraceSeconds: parseGrace(options.healthGrace),
+  };
+  parseRequest(request); // what is wrong is said before anything is pulled
+  const { systemd: manager, features } = await connect(false);
+  const { store, places } = await createStoreFromOptions(options);
+  const [{ addVersion, makeCurrent, prune, refuseEdited, refuseForeignUnits }, services, { systemctl }] =
+    await Promise.all([
+      import('../install-service.ts'),
+      import('../services.ts'),
+      import('../systemd/systemctl.ts'),
+    ]);
+  using _lock = await services.lockService(store.root, name, { onWait: output.note });
+  try {
+    await refuseForeignUnits(name, manager!);
+    refuseEdited(services.readService(store.root, name));
+    const found = await findOrPull(imageName, store, options, output);
+    const container = await requestedContainer(request, name, { ...found, store }, places, features);
+    const { number } = await addVersion(services.readService(store.root, name), request, container, {
+      store,
+      digest: found.image.digest,
+    });
+    const service = services.readService(store.root, name);
+    makeCurrent(service, number);
+    prune(services.readService(store.root, name), places.keep, store);
+    const unit = services.startedUnit(service, number);
+    if (options.enable) systemctl('reenable', unit);
+    if (options.now) systemctl('restart', unit);
+    if (output.json)
+      return output.value({ unit, version: number, image: found.name, digest: found.image.digest });
+    output.line(unit);
+    if (!options.now) output.note(`start it with systemctl restart ${unit}`);
+  } finally {
+    manager!.close();
+  }
+}
+
+/** The container that a service's request makes of an image. */
+export function requestedContainer(
+  request: ServiceRequest,
+  unit: string,
+  image: NamedImage,
+  { runRoot, networks }: Places,
+  features: Awaited<ReturnType<typeof connect>>['features'],
+) {
+  const { parsed, texts, sockets, extraSettings } = parseRequest(request);
+  return containerOf(image, parsed, texts, {
+    unit,
+    runRoot,
+    networks,
+    callerEnv: {},
+    slice: request.slice,
+    features,
+    extraSettings,
+    notify: texts.notify ?? false,
+    ...(sockets.length > 0 ? { sockets } : {}),
+  });
+}
+
+function parseRequest({ command, options }: ServiceRequest) {
+  const texts = options as unknown as LastingTexts;
+  return {
+    texts,
+    parsed: parseContainerOptions([...command], texts),
+    sockets: (texts.socket ?? []).map(parseSocket),
+    extraSettings: parseProperties(texts),
+  };
+}
+
+/** Without what concerns this command only; with the caller's variables and paths as they are now. */
+function lastingTexts(options: InstallOptions): LastingTexts {
+  const {
+    name,
+    slice,
+    after,
+    requires,
+    wants,
+    wantedBy,
+    enable,
+    now,
+    autoUpdate,
+    healthGrace,
+    pull,
+    ...rest
+  } = options;
+  const {
+    root,
+    runRoot,
+    config,
+    json,
+    quiet,
+    verbose,
+    wait,
+    jobs,
+    creds,
+    envFile = [],
+    env = [],
+    ...texts
+  } = rest;
+  const variables = [...envFile.flatMap(readEnvFile), ...env].flatMap((entry) => {
+    if (entry.includes('=')) return entry;
+    const value = process.env[entry];
+    return value === undefined ? [] : `${entry}=${value}`;
+  });
+  const { seccomp, authfile, certDir } = texts;
+  return {
+    ...texts,
+    env: variables,
+    ...(seccomp === undefined || /^(default|unconfined)$/.test(seccomp) ? {} : { seccomp: resolve(seccomp) }),
+    ...(authfile === undefined ? {} : { authfile: resolve(authfile) }),
+    ...(certDir === undefined ? {} : { certDir: resolve(certDir) }),
+  };
+}
+
+/** A path in it becomes absolute. */
+function lastingName(imageName: string): string {
+  const [, transport, path] = /^(oci|oci-archive|docker-archive):(?!\/)(.+)$/s.exec(imageName) ?? [];
+  return path === undefined ? imageName : `${transport}:${resolve(path)}`;
+}
+
+/** No template: each service has one name and one set of volumes. */
+function parseServiceName(text: string): string {
+  if (!text.includes('@')) return parseUnitName(text);
+  throw new OciError('USAGE', `--name: ${quote(text)} is not a name for a service`, {
+    hint: 'Use letters, digits and _ . -.',
+  });
+}
+
+function parseUnits(text: string): string[] {
+  return text.split(/[\s,]+/).map((unit) => {
+    if (/^[A-Za-z0-9:_.\\@-]+$/.test(unit)) return /\.[a-z]+$/.test(unit) ? unit : `${unit}.service`;
+    throw new OciError('USAGE', `${quote(unit)} is not the name of a unit`, {
+      hint: 'Write it as --after network-online.target.',
+    });
+  });
+}
+
+function orderFrom({ after = [], requires = [], wants = [], wantedBy }: InstallOptions): UnitOrder {
+  return {
+    after,
+    requires,
+    wants,
+    wantedBy: wantedBy ?? ['multi-user.target'],
+  };
+}
+
+const GRACE_MAX_SECONDS = 3600;
+
+function parseGrace(text: string): number {
+  const seconds = /^\d{1,4}$/.test(text) ? Number(text) : Number.NaN;
+  if (seconds <= GRACE_MAX_SECONDS) return seconds;
+  throw new OciError(
+    'USAGE',
+    `--health-grace: ${quote(text)} is not a number from 0 to ${GRACE_MAX_SECONDS}`,
+    {
+      hint: 'Write it as --health-grace 30.',
+    },
+  );
+}

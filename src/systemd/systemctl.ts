@@ -1,0 +1,39 @@
+/** systemctl(1), for what it does with unit files: enable, disable, daemon-reload, and jobs that the user could type. */
+import { spawnSync } from 'node:child_process';
+import { OciError } from '../oci/errors.ts';
+
+/** Throws UNAVAILABLE with systemctl's last words. */
+export function systemctl(...args: readonly string[]): void {
+  const { status, stderr, error } = spawnSync('systemctl', ['--quiet', ...args], { encoding: 'utf8' });
+  if (status === 0) return;
+  const said = (stderr ?? '').trim().split('\n').at(-1);
+  throw new OciError(
+    'UNAVAILABLE',
+    `systemctl ${args.join(' ')}: ${said || (error?.message ?? `status ${status}`)}`,
+    {
+      hint: 'Look at it with systemctl status, or journalctl -xe.',
+      cause: error,
+    },
+  );
+}
+
+/** Forgets failures and the count of starts. A unit that is not loaded has none. */
+export function resetFailed(units: readonly string[]): void {
+  for (const unit of units) spawnSync('systemctl', ['reset-failed', unit], { stdio: 'ignore' });
+}
+
+/** A line in the journal about a unit, which journalctl -u shows among those of the unit (systemd.journal-fields(7)). */
+export function logAbout(unit: string, message: string, priority: 'warning' | 'info'): void {
+  const fields = [
+    `MESSAGE=${message.replaceAll('\n', ' ')}`,
+    `PRIORITY=${priority === 'info' ? 6 : 4}`,
+    'SYSLOG_IDENTIFIER=ocictl',
+    `OBJECT_SYSTEMD_UNIT=${unit}`,
+    `OCI_UNIT=${unit}`,
+  ];
+  // where there is no logger(1), the caller's own output has to do
+  spawnSync('logger', ['--journald'], {
+    input: `${fields.join('\n')}\n`,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+}

@@ -1,0 +1,361 @@
+/**
+ * ocictl install and what follows: unit files that say what oci-run says over D-Bus, a boot without Node.js and any
+ * program of ours, updates that come back by themselves, and never half of one.
+ *
+ * Needs a machine of its own, because it reboots it.
+ */
+import assert from 'node:assert/strict';
+import { after, afterEach, before, test } from 'node:test';
+import { type BootOptions, bootMachine, type Machine, rebootMachine, stdoutOf } from '../machine/machine.ts';
+import type { Suite } from '../machine/root.ts';
+import { assertNothingLeft, BUSYBOX, NGINX, REGISTRY, unitProperties } from './container.ts';
+
+const OPTIONS: BootOptions = { suite: (process.env['OCICTL_SUITE'] ?? 'forky') as Suite };
+const APP = `${REGISTRY}/app`;
+/** Node.js and all that is of this project. */
+const OURS = '/usr/bin/node /usr/lib/ocictl /usr/bin/ocictl /usr/bin/oci-run /usr/bin/oci-pull';
+
+let machine: Machine;
+const ocictl = (...args: string[]) => machine.run(['ocictl', '--quiet', ...args]);
+const script = async (text: string) => stdoutOf(await machine.script(text));
+/** The words as the shell takes them. */
+const install = (words: string) => script(`ocictl install --quiet ${words}`);
+
+/** Busybox as a web server that says which version it is; `bad` ends after half a second, `short` at once. */
+const BUILD = `
+# the images are forky's, whose registry may have another user
+find /var/lib/docker-registry -type d -exec chown "$(systemctl show -P User docker-registry):" {} +
+cd /var/tmp
+skopeo copy --quiet --src-tls-verify=false docker://${BUSYBOX} oci:images:base
+for v in 1 2 3 bad short; do
+  run='echo I am '$v'; mkdir -p /srv; echo '$v' >/srv/index.html; exec httpd -f -p 8081 -h /srv'
+  [ $v != bad ] || run='sleep 0.5; exit 3'
+  [ $v != short ] || run=true
+  umoci config --image images:base --tag v$v --config.cmd sh --config.cmd=-c --config.cmd "$run" \\
+    --config.stopsignal SIGKILL --config.label version=$v
+  skopeo copy --quiet --dest-tls-verify=false oci:images:v$v docker://${APP}:$v
+done`;
+
+async function publish(version: string): Promise<void> {
+  await script(
+    `skopeo copy --quiet --src-tls-verify=false --dest-tls-verify=false docker://${APP}:${version} docker://${APP}:latest`,
+  );
+}
+
+async function served(): Promise<string> {
+  const curl = 'curl --silent --fail http://127.0.0.1:8081/';
+  return (await script(`for i in 1 2 3 4 5 6 7 8 9 10; do ${curl} && exit; sleep 0.2; done; exit 1`)).trim();
+}
+
+const putBack = () => script(`for path in ${OURS}; do [ ! -e $path.away ] || mv $path.away $path; done`);
+
+before(async () => {
+  machine = await bootMachine(OPTIONS);
+  await script(BUILD);
+  for (const image of [BUSYBOX, NGINX]) stdoutOf(await machine.run(['oci-pull', '--quiet', image]));
+});
+after(() => machine?.stop());
+// a test that fails half-way leaves nothing to the next
+afterEach(async () => {
+  await putBack();
+  await script(
+    'for name in $(ls /var/lib/oci/services 2>/dev/null); do ocictl uninstall --purge $name; done',
+  );
+});
+
+async function uninstall(...names: string[]): Promise<void> {
+  stdoutOf(await ocictl('uninstall', '--purge', ...names));
+  await assertNothingLeft(machine);
+  const left = `ls -A /etc/systemd/system /var/lib/oci/services /var/lib/oci/roots | grep -F -e '${names.join("' -e '")}' || true`;
+  assert.equal(await script(left), '');
+}
+
+/** What differs between two runs of one unit, and between a transient unit and a file. */
+const OF_THE_RUN =
+  /Timestamp|PID=|^(InvocationID|ControlGroupId|UID|GID|ExecMain\w+|CPUUsageNSec|IO\w+Bytes|IO\w+Operations|MemoryAvailable|FragmentPath|Transient|UnitFile\w+|Perpetual|CollectMode|RequiresMountsFor|WantsMountsFor|Requires|After|WantedBy|ConsistsOf)=/;
+
+async function loaded(unit: string): Promise<string[]> {
+  const text = await script(`systemctl show ${unit}`);
+  return text
+    .split('\n')
+    .filter((line) => !OF_THE_RUN.test(line))
+    .map((line) => line.replace(/ ; start_time=.*$/, ''))
+    .sort();
+}
+
+test('a file says what D-Bus says: systemd has loaded the same', async () => {
+  const options = [
+    ...['--memory', '64M', '--cpus', '1.5', '--pids-limit', '50', '--cpu-weight', '50', '--io-weight', '30'],
+    ...[
+      '-e',
+      'ODD=a  b%c "q" \'s\' $HOME $X \\ ; #',
+      '-e',
+      'LINES=one\ntwo',
+      '--cap-drop',
+      'CHOWN',
+      '--hostname',
+      'h',
+    ],
+    ...[
+      '--ulimit',
+      'nofile=100:200',
+      '--read-only',
+      '-v',
+      'store:/data',
+      '--tmpfs',
+      '/t',
+      '--log-tag',
+      'tag',
+    ],
+    ...[
+      '--restart',
+      'on-failure:3',
+      '--stop-timeout',
+      '3',
+      '--stop-signal',
+      'SIGRTMIN+3',
+      '--device',
+      '/dev/null:/dev/n',
+    ],
+    ...['--sysctl', 'net.core.somaxconn=99', '--user', '7:8', '--property', 'Nice=5', '--slice', 'oci.slice'],
+  ];
+  const payload = [BUSYBOX, 'sh', '-c', 'trap "" TERM; exec sleep 1000', '$word', '%n', ''];
+  stdoutOf(await machine.run(['oci-run', '--quiet', '--unit', 'twin', ...options, ...payload]));
+  const transient = await loaded('twin.service');
+  await script('systemctl kill -s KILL twin; systemctl stop twin');
+  await assertNothingLeft(machine);
+  stdoutOf(
+    await machine.run(['ocictl', 'install', '--quiet', '--name', 'twin', '--now', ...options, ...payload]),
+  );
+  const installed = await loaded('twin.service');
+  assert.ok(transient.length > 150, `only ${transient.length} properties`);
+  assert.deepEqual(installed, transient);
+  await script('systemctl kill -s KILL twin');
+  await uninstall('twin');
+});
+
+test('systemd-analyze verify finds nothing but that the payload is not of the host', async () => {
+  await install(`${BUSYBOX} --name plain --after network-online.target sleep 9`);
+  const { stderr } = await machine.script(
+    'cd /etc/systemd/system; systemd-analyze verify plain.service plain-setup.service plain-log.socket plain-log.service || true',
+  );
+  const about = stderr.split('\n').filter((line) => line.includes('plain'));
+  assert.deepEqual(about, [
+    'plain.service: Command /run/.oci/ld.so is not executable: No such file or directory',
+  ]);
+  await uninstall('plain');
+});
+
+test('a line that systemd does not load keeps the payload from starting', async () => {
+  await install(`${BUSYBOX} --name guarded --stop-signal KILL sh -c 'id -u >/var/tmp/mark; exec sleep 100'`);
+  for (const key of [
+    'RootDirectory',
+    'User',
+    'PrivatePIDs',
+    'ProtectControlGroups',
+    'NetworkNamespacePath',
+  ]) {
+    // as an older systemd would read it
+    await script(
+      `cd /etc/systemd/system; cp guarded.service /var/tmp/whole; sed -i 's/^${key}=/X${key}=/' guarded.service; systemctl daemon-reload`,
+    );
+    const { status } = await machine.run(['systemctl', 'start', 'guarded']);
+    assert.notEqual(status, 0, key);
+    const journal = await script('journalctl --quiet --output=cat --unit=guarded-setup.service --lines=20');
+    assert.match(journal, new RegExp(`refusing to start: systemd has not loaded .*${key}`));
+    assert.equal(
+      (await unitProperties(machine, 'guarded', 'ExecMainStartTimestampMonotonic'))[
+        'ExecMainStartTimestampMonotonic'
+      ],
+      '0',
+    );
+    assert.equal(await script('ls /var/tmp/mark 2>/dev/null || echo none'), 'none\n');
+    await script(
+      'cp /var/tmp/whole /etc/systemd/system/guarded.service; systemctl daemon-reload; systemctl reset-failed',
+    );
+    await assertNothingLeft(machine);
+  }
+  await script('systemctl start guarded; systemctl is-active guarded');
+  await uninstall('guarded');
+});
+
+test('after a boot without Node.js: in order, enabled and disabled with systemctl, a fresh range', {
+  timeout: 240_000,
+}, async () => {
+  await install(`${NGINX} --name web --network host --enable`);
+  const second = `sh -c 'date >>/kept/starts; trap "exit 0" TERM; while :; do sleep 0.2; done'`;
+  await install(`${BUSYBOX} --name second --after web --requires web --enable -v kept:/kept ${second}`);
+  await script(`
+    for path in ${OURS}; do mv $path $path.away; done
+    mkdir -p /etc/systemd/system/second.service.d
+    printf '[Service]\\nTimeoutStopSec=1\\n' >/etc/systemd/system/second.service.d/short.conf`);
+  machine = await rebootMachine(machine, OPTIONS);
+  assert.equal((await machine.run(['ocictl', 'ps'])).status, 127);
+  assert.equal(await script('systemctl is-active web second'), 'active\nactive\n');
+  assert.match(await script('curl --silent --fail http://127.0.0.1:8080/'), /<h1>/);
+  const started = (await script('journalctl --quiet --boot --output=cat --unit=web --unit=second'))
+    .split('\n')
+    .flatMap((line) => /^Started (web|second)\.service - OCI container/.exec(line)?.[1] ?? []);
+  assert.deepEqual(started, ['web', 'second']);
+  assert.match(
+    await script('systemctl status second'),
+    /OCI container second \(127\.0\.0\.1:5000\/busybox:latest, sha256:[0-9a-f]{12}\)/,
+  );
+
+  const { UID } = await unitProperties(machine, 'second', 'UID');
+  await script('systemctl restart second');
+  const again = await unitProperties(machine, 'second', 'UID', 'TimeoutStopUSec');
+  assert.notEqual(again['UID'], UID);
+  assert.equal(again['TimeoutStopUSec'], '1s');
+  await script('systemctl stop web'); // takes the one that requires it along
+  assert.equal(
+    (await machine.run(['systemctl', 'is-active', 'web', 'second'])).stdout,
+    'inactive\ninactive\n',
+  );
+  await script('systemctl disable second; systemctl cat second.service >/dev/null');
+  assert.equal(
+    (await machine.run(['systemctl', 'is-enabled', 'web', 'second'])).stdout,
+    'enabled\ndisabled\n',
+  );
+  assert.equal(await script('ls -A /var/lib/oci/volumes'), 'kept\n');
+  await putBack();
+  await uninstall('web', 'second');
+  assert.equal(await script('ls -A /var/lib/oci/volumes'), '');
+});
+
+test('update, rollback, and one that comes back by itself', { timeout: 120_000 }, async () => {
+  await publish('1');
+  await install(`${APP} --name app --network host --now --health-grace 1 --auto-update registry`);
+  assert.equal(await served(), '1');
+  await publish('2');
+  assert.match(stdoutOf(await ocictl('auto-update', '--dry-run')), /^app sha256:[0-9a-f]{64}\n$/);
+  assert.equal(await served(), '1');
+  assert.match(stdoutOf(await ocictl('auto-update')), /^app 2 sha256:/);
+  assert.equal(await served(), '2');
+
+  await publish('bad');
+  const failed = await ocictl('update', 'app');
+  assert.equal(failed.status, 69);
+  assert.match(
+    failed.stderr,
+    /version 3 .* did not stay up: its payload ended \(exit-code, status 3\); rolled back: version 2 runs again/,
+  );
+  assert.equal(await served(), '2');
+  assert.match(
+    await script('journalctl --quiet --output=cat --unit=app'),
+    /rolled back: version 2 runs again/,
+  );
+  // it is not tried again, until there is another one
+  assert.equal(stdoutOf(await ocictl('auto-update')), '');
+  assert.equal(stdoutOf(await ocictl('auto-update', '--dry-run')), '');
+
+  const short = await ocictl('update', 'app', '--to', `${APP}:short`);
+  assert.equal(short.status, 69);
+  assert.match(short.stderr, /its payload ended \(success, status 0\); rolled back: version 2 runs again/);
+  assert.equal(await served(), '2');
+
+  stdoutOf(await ocictl('rollback', 'app'));
+  assert.equal(await served(), '1');
+  assert.equal((await ocictl('rollback', 'app')).status, 66);
+  const one = stdoutOf(await machine.run(['ocictl', 'versions', 'app', '--json']));
+  const versions = JSON.parse(one) as {
+    version: number;
+    current: boolean;
+    failed: string | null;
+    digest: string;
+  }[];
+  assert.deepEqual(
+    versions.map(({ version, current, failed }) => [version, current, failed]),
+    [
+      [1, true, null],
+      [2, false, 'rolled back by hand'],
+      [3, false, 'its payload ended (exit-code, status 3)'],
+      [4, false, 'its payload ended (success, status 0)'],
+    ],
+  );
+
+  stdoutOf(await ocictl('update', 'app', '--to', `${APP}:3`));
+  assert.equal(await served(), '3');
+  stdoutOf(await ocictl('update', 'app', '--to', versions[0]!.digest));
+  assert.equal(await served(), '1');
+
+  // images of versions that may be gone back to stay
+  await script(`ocictl untag ${APP}:3; ocictl gc --grace 0 --quiet`);
+  stdoutOf(await ocictl('rollback', 'app'));
+  assert.equal(await served(), '3');
+  const { status, stderr } = await ocictl('rm', `${APP}:latest`);
+  assert.deepEqual([status, stderr.includes("service 'app' uses it")], [75, true]);
+
+  await script("sed -i 's/^Slice=.*/Slice=mine.slice/' /etc/systemd/system/app.service");
+  const edited = await ocictl('update', 'app');
+  assert.deepEqual([edited.status, edited.stderr.includes('changed by hand')], [73, true]);
+  await uninstall('app');
+  assert.equal((await ocictl('uninstall', 'app')).status, 0);
+});
+
+test('killed at any point, an update leaves the old version or the new one', {
+  timeout: 240_000,
+}, async () => {
+  await publish('1');
+  await install(`${APP} --name app --network host --now --health-grace 0`);
+  for (const version of ['1', '2']) stdoutOf(await machine.run(['oci-pull', '--quiet', `${APP}:${version}`]));
+  const outcomes = new Set<string>();
+  let killed = 0;
+  const started = performance.now();
+  stdoutOf(await ocictl('update', 'app', '--to', `${APP}:2`));
+  const wholeMs = performance.now() - started;
+  let last = '2';
+  const POINTS = 20;
+  for (let point = 0; point < POINTS; point++) {
+    const next = last === '1' ? '2' : '1';
+    const seconds = ((wholeMs * 1.1 * (point + 1)) / POINTS / 1000).toFixed(3);
+    const { status } = await machine.run([
+      'timeout',
+      '--signal=KILL',
+      seconds,
+      'ocictl',
+      '--quiet',
+      'update',
+      'app',
+      '--to',
+      `${APP}:${next}`,
+    ]);
+    if (status !== 0) killed++;
+    // what runs may be either; what starts after a boot is what the file says, and all of it
+    await script(
+      'systemctl daemon-reload; systemctl reset-failed app; systemctl restart app; systemctl is-active app',
+    );
+    const now = await served();
+    assert.ok(now === last || now === next, now);
+    outcomes.add(now === next ? 'new' : 'old');
+    last = now;
+    const facts = `cd /run/oci/containers/app
+      sed -n 's/.*"version": *"\\([^"]*\\)".*/\\1/p' config.json
+      sed 's/.*"digest":"\\([^"]*\\)".*/\\1/' image.json
+      systemctl show -P LogExtraFields app | grep -o 'sha256:[0-9a-f]*'`;
+    const [version, used, digest] = (await script(facts)).trim().split('\n');
+    assert.deepEqual([version, used], [last, digest]);
+    assert.equal(stdoutOf(await machine.run(['ocictl', 'versions', '--json'])).includes(digest!), true);
+  }
+  assert.deepEqual([...outcomes].sort(), ['new', 'old']);
+  assert.ok(killed >= POINTS / 2, `killed at ${killed} points only`);
+  stdoutOf(await ocictl('update', 'app', '--to', `${APP}:3`));
+  assert.equal(await served(), '3');
+  assert.equal(await script('ls -A /var/lib/oci/services/app | grep "^\\." || true'), '');
+  await uninstall('app');
+});
+
+test('names of others are left alone', async () => {
+  const refused = await ocictl('install', BUSYBOX, '--name', 'docker-registry', 'true');
+  assert.deepEqual([refused.status, refused.stderr.includes('refusing to touch unit')], [73, true]);
+  await script("printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/own-setup.service");
+  assert.equal((await ocictl('install', BUSYBOX, '--name', 'own', 'true')).status, 73);
+  assert.equal((await ocictl('uninstall', 'own')).status, 73);
+  assert.equal(
+    await script('cat /etc/systemd/system/own-setup.service; rm /etc/systemd/system/own-setup.service'),
+    '[Service]\nExecStart=/bin/true\n',
+  );
+  assert.equal((await ocictl('install', BUSYBOX, '--name', 'a@b', 'true')).status, 64);
+  assert.equal((await ocictl('install', BUSYBOX)).status, 64);
+  assert.equal(await script('ls -A /var/lib/oci/services'), '');
+});
