@@ -5,7 +5,10 @@
  * a log file that is a link to /dev/stdout, would fail. So these names lead to a fifo that systemd holds open; only
  * when a program really writes there does systemd start a cat(1) that passes the lines on to the journal, as lines
  * of the container's unit. A container that does not need it has no process for it. What is in the fifo when the
- * payload ends is passed on by ExecStopPost= of the payload's unit.
+ * payload ends is passed on by ExecStopPost= of the payload's unit: once that has ended, systemd throws it away.
+ *
+ * Invariant: the container's root may put anything in the place of the fifo; by name it is opened in the container,
+ * with the rights of its root.
  */
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { rangeUserName } from '../uid/range.ts';
@@ -15,7 +18,7 @@ import { journalFields, logTag } from './identity.ts';
 import {
   boolean,
   exec,
-  execPrivileged,
+  execAfter,
   list,
   listen,
   logExtraFields,
@@ -24,6 +27,7 @@ import {
   type Setting,
   string,
 } from './setting.ts';
+import { drainArgv } from './shim.ts';
 
 /** In the container's /dev. */
 export const LOG_FIFO = 'journal';
@@ -73,11 +77,10 @@ export function logUnits(spec: RuntimeSpec, context: UnitContext): UnitSettings[
 /** What the payload's unit needs for it. */
 export function payloadLogSettings(context: UnitContext): Setting[] {
   const socket = logSocket(context.unit);
-  const drain = `exec dd if="$0" iflag=nonblock bs=64k status=none 2>/dev/null`;
   return [
     list('Wants', [socket], 'Unit'),
     list('After', [socket], 'Unit'),
-    execPrivileged('ExecStopPost', ['/bin/sh', '-c', drain, fifoPath(context)]),
+    execAfter(drainArgv(`/dev/${LOG_FIFO}`)),
   ];
 }
 

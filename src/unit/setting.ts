@@ -245,15 +245,17 @@ export function exec(name: 'ExecStart' | 'ExecStop' | 'ExecStopPost', argv: read
   return setting('Service', name, 'a(sasb)', [[argv[0], argv, false]], [`${name}=${commandLine(argv)}`]);
 }
 
-/** A command of ours beside a payload: as root of the host, outside the container; its failure is ignored. */
-export function execPrivileged(name: 'ExecStopPost', argv: readonly string[]): Setting {
-  const flags = ['ignore-failure', 'privileged', 'no-env-expand'];
+/**
+ * After the payload, as its user and in its tree: what it runs must be the shim's. systemd looks for the program of
+ * every command below RootDirectory=, with `+` as root of the host: never that here. Its failure is ignored.
+ */
+export function execAfter(argv: readonly string[]): Setting {
   return setting(
     'Service',
-    `${name}Ex`,
+    'ExecStopPostEx',
     'a(sasas)',
-    [[argv[0], argv, flags]],
-    [`${name}=-+:${commandLine(argv)}`],
+    [[argv[0], argv, ['ignore-failure', 'no-env-expand']]],
+    [`ExecStopPost=-:${commandLine(argv)}`],
   );
 }
 

@@ -105,7 +105,7 @@ if [ ! -e "$SHARED/ready" ]; then
     if mountpoint -q "$SHARED/shim"; then umount "$SHARED/shim"; fi
     rm -rf "$SHARED/shim" "$SHARED/dev" "$SHARED/dev-journal"
     mkdir "$SHARED/shim" "$SHARED/dev"
-    for program in nsenter setpriv env setsid; do
+    for program in nsenter setpriv env setsid sh dd; do
       file=$(command -v $program)
       cp -L "$file" "$SHARED/shim/"
       ldd "$file"

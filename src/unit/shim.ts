@@ -82,6 +82,19 @@ export function execArgv(process: Process, seccomp: boolean): string[] {
   ];
 }
 
+/**
+ * argv that copies what is in a fifo, as much as one can hold (pipe(7), pipe-max-size), and does not wait for more: it
+ * ends with an error that is none. The shell does not see the container's environment.
+ */
+export function drainArgv(path: string): string[] {
+  const input = [`if=${path}`, 'iflag=nonblock,count_bytes', 'bs=64K', 'count=1M'];
+  return [
+    ...program('env', '-i'),
+    ...program('sh', '-c', 'exec "$@" 2>/dev/null', 'sh'),
+    ...program('dd', ...input, 'status=none'),
+  ];
+}
+
 /** Variables that go into the unit's Environment=. */
 export function unitEnvironment(process: Process): string[] {
   return process.env.filter(fitsUnit);

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 import { sharedMachine, stdoutOf } from '../machine/machine.ts';
-import { assertNothingLeft, NGINX } from './container.ts';
+import { assertNothingLeft, BUSYBOX, NGINX } from './container.ts';
 
 const machine = sharedMachine();
 const FILES = '/var/tmp/rights';
@@ -148,4 +148,43 @@ test('exec, in a container that has written such files since its start', async (
     [],
   );
   stdoutOf(await machine.run(['systemctl', 'stop', 'hostile']));
+});
+
+test('nothing that a container has put in the place of programs runs when it ends', async () => {
+  stdoutOf(await machine.run(['oci-pull', '--quiet', BUSYBOX]));
+  const hostile = `
+printf '#!/bin/busybox ash\\necho $0 as $(/bin/busybox id -u) >>/probe/ran\\n' >/hostile
+chmod 755 /hostile
+for program in sh cat dd sleep; do cp /hostile /hostile.$program; mv /hostile.$program /bin/$program; done
+/bin/sh; exit 3`;
+  const ended = await machine.script(
+    `
+mkdir -m 777 ${FILES}/probe
+status=0
+oci-run --quiet --wait --unit ending -v ${FILES}/probe:/probe ${BUSYBOX} /bin/sh -c "$HOSTILE" || status=$?
+echo $status
+cat ${FILES}/probe/ran`,
+    { env: { HOSTILE: hostile } },
+  );
+  assert.equal(stdoutOf(ended), '3\n/bin/sh as 0\n'); // once, in the container
+  await assertNothingLeft(machine);
+  assert.equal(stdoutOf(await machine.run(['cat', `${FILES}/probe/ran`])), '/bin/sh as 0\n');
+});
+
+test('what a container has put in the place of /dev/stdout is not followed when it ends', async () => {
+  stdoutOf(await machine.run(['oci-pull', '--quiet', BUSYBOX]));
+  const lines = await machine.script(`
+echo 'secret of the host' >${FILES}/secret
+for target in ${FILES}/secret zero; do
+  oci-run --quiet --wait --unit linking ${BUSYBOX} sh -c '
+    rm /dev/journal; [ "$1" = zero ] && mv /dev/zero /dev/journal || ln -s "$1" /dev/journal; echo done' sh $target
+done
+journalctl --sync
+journalctl --output=cat --identifier=linking --lines=20 | cut -c 1-100`);
+  assert.deepEqual(
+    stdoutOf(lines)
+      .split('\n')
+      .filter((line) => !/^\0*$/.test(line)),
+    ['done', 'done'],
+  );
 });

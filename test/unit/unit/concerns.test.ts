@@ -486,3 +486,17 @@ test('the end in words', () => {
   assert.equal(end('success'), undefined);
   assert.equal(end('exit-code'), undefined);
 });
+
+test('of the unit whose root is the image, systemd executes the shim and nothing else', () => {
+  const commands = payloadSettings(specWith()).filter(({ property }) => property.startsWith('Exec'));
+  assert.deepEqual(
+    commands.map(({ property, value }) => [
+      property,
+      ...(value as [string, string[], string[]][]).map(([path, , flags]) => [path, flags]),
+    ]),
+    [
+      ['ExecStartEx', ['/run/.oci/ld.so', ['no-env-expand']]],
+      ['ExecStopPostEx', ['/run/.oci/ld.so', ['ignore-failure', 'no-env-expand']]],
+    ],
+  );
+});
