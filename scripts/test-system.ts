@@ -13,7 +13,7 @@ import { command, main, step } from './step.ts';
 /** What runs on the oldest systemd that we support, 257: everything about containers. */
 const OLDEST = {
   suite: 'trixie',
-  files: ['run', 'living', 'translation', 'network', 'install'].map((name) => `test/system/${name}.test.ts`),
+  files: ['install', 'living', 'network', 'run', 'translation'].map((name) => `test/system/${name}.test.ts`),
 } as const;
 
 export async function testSystem(): Promise<void> {

@@ -13,7 +13,6 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
-  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -33,6 +32,7 @@ import {
   type Service,
   type ServiceRequest,
   type ServiceVersion,
+  serviceSpecs,
   UNIT_DIR,
 } from './services.ts';
 import { listDirectory, syncDirectory, syncFileSystem } from './store/layout.ts';
@@ -217,18 +217,10 @@ export async function uninstallService(
 
 function removeVolumes(service: Service, root: string, runRoot: string): void {
   const others = listServices(root).filter(({ name }) => name !== service.name);
-  const specs = [...others.flatMap(specsOf), ...listContainers(runRoot).map(({ spec }) => spec)];
+  const specs = [...others.flatMap(serviceSpecs), ...listContainers(runRoot).map(({ spec }) => spec)];
   const kept = new Set(specs.flatMap((spec) => volumesOf(spec, root)));
-  for (const volume of specsOf(service).flatMap((spec) => volumesOf(spec, root)))
+  for (const volume of serviceSpecs(service).flatMap((spec) => volumesOf(spec, root)))
     if (!kept.has(volume)) removeAny(volume);
-}
-
-/** Of all versions. */
-function specsOf({ directory, versions }: Service): RuntimeSpec[] {
-  return versions.map(
-    ({ number }) =>
-      JSON.parse(readFileSync(join(directory, String(number), 'bundle/config.json'), 'utf8')) as RuntimeSpec,
-  );
 }
 
 /** Directories of its named volumes. */

@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { lockDirectory, type Waiting } from './host/lock.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
+import type { RuntimeSpec } from './oci/runtime-spec.ts';
 import { listDirectory } from './store/layout.ts';
 import { type UnitOrder, versionOfUnitFile } from './unit/service-files.ts';
 
@@ -103,6 +104,17 @@ export function requireService(root: string, name: string): Service & { readonly
   throw new OciError('INPUT_NOT_FOUND', `no service ${quote(plain)} is installed`, {
     hint: 'List them with ocictl versions, or install one: ocictl install IMAGE --name NAME.',
   });
+}
+
+/** What its containers are, of all versions. */
+export function serviceSpecs({
+  directory,
+  versions,
+}: Pick<Service, 'directory' | 'versions'>): RuntimeSpec[] {
+  return versions.map(
+    ({ number }) =>
+      JSON.parse(readFileSync(join(directory, String(number), 'bundle/config.json'), 'utf8')) as RuntimeSpec,
+  );
 }
 
 /** Whoever changes a service holds this. A service that comes to nothing leaves nothing. */

@@ -2,14 +2,16 @@
  * The named volumes of a store: directories that containers made with `-v NAME:…`, which stay until somebody removes
  * them.
  *
- * Invariant: a volume that a container has is not removed. Both are told apart under the store's lock, which a start
- * holds, too.
+ * Invariant: a volume that a container or an installed service has is not removed. That is looked at under the store's
+ * lock, which oci-run holds at a start.
  */
 import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { listContainers } from './containers.ts';
 import type { Waiting } from './host/lock.ts';
 import { OciError, quote } from './oci/errors.ts';
+import type { RuntimeSpec } from './oci/runtime-spec.ts';
+import { listServices, serviceSpecs } from './services.ts';
 import { diskUsage } from './store/disk-usage.ts';
 import { removeTree } from './store/remove-tree.ts';
 import type { Store } from './store/store.ts';
@@ -19,7 +21,7 @@ export interface Volume {
   readonly path: string;
   /** Bytes on the disk. */
   readonly bytes: number;
-  /** Units of the containers that have it. */
+  /** Units of the containers and installed services that have it. */
   readonly users: readonly string[];
 }
 
@@ -28,7 +30,7 @@ export function listVolumes(store: Store, runRoot: string): Volume[] {
   const directory = join(store.root, 'volumes');
   return namesIn(directory).map((name) => {
     const path = join(directory, name);
-    return { name, path, bytes: diskUsage(path), users: usersOf(path, runRoot) };
+    return { name, path, bytes: diskUsage(path), users: usersOf(path, store, runRoot) };
   });
 }
 
@@ -44,10 +46,10 @@ export async function removeVolumes(
   const there = new Set(namesIn(directory));
   for (const name of names) {
     if (!there.has(name)) throw noSuchVolume(name);
-    const [user] = usersOf(join(directory, name), runRoot);
+    const [user] = usersOf(join(directory, name), store, runRoot);
     if (user !== undefined)
       throw new OciError('BUSY', `volume ${quote(name)} is in use by ${quote(`${user}.service`)}`, {
-        hint: `Stop it with: systemctl stop ${user}.service.`,
+        hint: `Stop it with systemctl stop ${user}.service; an installed one: ocictl uninstall ${user}.`,
       });
   }
   for (const name of names) removeTree(join(directory, name));
@@ -71,8 +73,9 @@ function namesIn(directory: string): string[] {
   }
 }
 
-function usersOf(path: string, runRoot: string): string[] {
-  return listContainers(runRoot)
-    .filter(({ spec }) => spec.mounts.some(({ source }) => source === path))
-    .map(({ unit }) => unit);
+function usersOf(path: string, { root }: Store, runRoot: string): string[] {
+  const has = (spec: RuntimeSpec) => spec.mounts.some(({ source }) => source === path);
+  const running = listContainers(runRoot).filter(({ spec }) => has(spec));
+  const installed = listServices(root).filter((service) => serviceSpecs(service).some(has));
+  return [...new Set([...running.map(({ unit }) => unit), ...installed.map(({ name }) => name)])];
 }

@@ -61,7 +61,6 @@ test('what is refused changes nothing', async () => {
   const show = async () => stdoutOf(await machine.run(['systemctl', 'show', 'limited']));
   const before = await unitProperties(machine, 'limited', 'MemoryMax', 'CPUWeight', 'TasksMax');
   for (const [args, message] of [
-    [['limited'], 'no limit is given'],
     [['limited', '--network', 'host'], "unknown option '--network'"],
     [['limited', '--memory', 'lots'], "--memory: 'lots' is not a size"],
     [['limited', '--pids-limit', '10', '--cpu-weight', '0'], "--cpu-weight: '0' is not a whole number"],
@@ -72,6 +71,10 @@ test('what is refused changes nothing', async () => {
     assert.ok(stderr.startsWith(`ocictl: ${message}`), stderr);
   }
   assert.equal((await update('nope', '--memory', '1G')).status, 66);
+  // without a limit it is an installed service that goes to a new version of its image
+  const notInstalled = await update('limited');
+  assert.equal(notInstalled.status, 66);
+  assert.match(notInstalled.stderr, /^ocictl: no service 'limited' is installed\n/);
   assert.match(await show(), /^Id=limited\.service$/m);
   assert.deepEqual(await unitProperties(machine, 'limited', 'MemoryMax', 'CPUWeight', 'TasksMax'), before);
 });

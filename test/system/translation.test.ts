@@ -248,7 +248,7 @@ test('mounts: flags, tmpfs, id mapping, propagation, volumes', async () => {
     [busy.status, busy.stderr],
     [
       75,
-      "ocictl: volume 'fresh' is in use by 'two.service'\nhint: Stop it with: systemctl stop two.service.\n",
+      "ocictl: volume 'fresh' is in use by 'two.service'\nhint: Stop it with systemctl stop two.service; an installed one: ocictl uninstall two.\n",
     ],
   );
   stdoutOf(await machine.script('cat /var/lib/oci/volumes/fresh.two/x; systemctl stop two'));
