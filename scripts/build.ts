@@ -20,7 +20,8 @@ const WORKER = 'src/store/layer-worker.ts';
 const MODULE_URL = "const moduleURL = require('node:url').pathToFileURL(__filename).href;";
 /** Made by packaging/tmpfiles.d/ocictl.conf, and root's: what lies in it is executed. */
 const COMPILE_CACHE = '/var/cache/ocictl';
-const launcher = (program: string) => `#!/usr/bin/env node
+/** `--`: without it node takes --env-file for itself, and obeys the NODE_OPTIONS= of a container's file. */
+const launcher = (program: string) => `#!/usr/bin/env -S node --
 if (require('node:fs').existsSync('${COMPILE_CACHE}')) require('node:module').enableCompileCache('${COMPILE_CACHE}');
 require('./${program}-main.cjs');
 `;

@@ -179,6 +179,19 @@ test('--wait and --pipe: the payload’s status and streams', async () => {
   await assertNothingLeft(machine);
 });
 
+test('a file of variables is for the payload alone', async () => {
+  await machine.writeFile('/var/tmp/variables', 'A=b c\nNODE_OPTIONS=--require=/nosuch.cjs\n');
+  for (const option of [['--env-file', '/var/tmp/variables'], ['--env-file=/var/tmp/variables']]) {
+    const { status, stdout, stderr } = await run('--pipe', ...option, BUSYBOX, 'env');
+    assert.equal(status, 0, stderr);
+    const lines = stdout.split('\n');
+    assert.ok(lines.includes('A=b c') && lines.includes('NODE_OPTIONS=--require=/nosuch.cjs'), stdout);
+  }
+  const missing = await run('--env-file', '/nosuch', BUSYBOX);
+  assert.equal(missing.stderr.split('\n')[0], "oci-run: --env-file: cannot read '/nosuch'");
+  assert.equal(missing.status, 66);
+});
+
 test('what is written to /dev/stdout and /dev/stderr by name reaches the journal, also at the very end', async () => {
   const wrote = await run(
     '--wait',
