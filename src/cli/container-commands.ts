@@ -1,9 +1,10 @@
 /** ocictl ps, exec, logs, pause, resume, kill, wait: thin over systemd, which has the containers. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { formatPort } from '../bundle/network.ts';
-import { parseSignal } from '../oci/signal.ts';
+import { OciError, quote } from '../oci/errors.ts';
+import { parseSignal, type Signal } from '../oci/signal.ts';
 import type { Manager } from '../systemd/manager.ts';
 import type { CommonOptions } from './options.ts';
 import { humanAge, shortDigest } from './output.ts';
@@ -146,8 +147,15 @@ async function logs(
   options: { follow?: boolean; lines?: string; since?: string },
 ): Promise<void> {
   const name = unit.replace(/\.service$/, '');
-  // the payload's lines only: systemd's own about the unit bear the same field, but its identifier
-  const args = ['--no-pager', '--output=cat', `--identifier=${name}`, `OCI_UNIT=${name}.service`];
+  // the payload's lines and those of the relay; systemd's own about the unit bear the same OCI_UNIT=
+  const all = `OCI_UNIT=${name}.service`;
+  const any = spawnSync('journalctl', ['--quiet', '--lines=1', '--output=cat', all], { encoding: 'utf8' });
+  if (any.status === 0 && any.stdout === '')
+    throw new OciError('INPUT_NOT_FOUND', `the journal has no lines of a container ${quote(name)}`, {
+      hint: 'List the containers with: ocictl ps.',
+    });
+  const [own, relay] = [`_SYSTEMD_UNIT=${name}.service`, `_SYSTEMD_UNIT=${name}-log.service`];
+  const args = ['--no-pager', '--output=cat', all, own, '+', all, relay];
   if (options.follow) args.push('--follow');
   if (options.lines !== undefined) args.push(`--lines=${options.lines}`);
   if (options.since !== undefined) args.push(`--since=${options.since}`);
@@ -169,8 +177,18 @@ async function forEachUnit(
 }
 
 async function kill(context: Context<CommonOptions & { signal: string }>, units: string[]): Promise<void> {
-  const { number } = parseSignal(context.options.signal);
+  const { number } = parseSignalOption(context.options.signal);
   await forEachUnit(context, units, (manager, unit) => manager.kill(unit, number));
+}
+
+function parseSignalOption(text: string): Signal {
+  try {
+    return parseSignal(text);
+  } catch {
+    throw new OciError('USAGE', `--signal: ${quote(text)} is not a signal`, {
+      hint: 'Use a name or a number of signal(7), as SIGHUP.',
+    });
+  }
 }
 
 async function wait({ output, runRoot, manager }: Context<CommonOptions>, name: string): Promise<void> {

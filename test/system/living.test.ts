@@ -112,6 +112,21 @@ test('logs are the payload’s lines', async () => {
   assert.equal(stdoutOf(await machine.script('journalctl --sync; ocictl logs live')), 'started\n');
 });
 
+test('logs under another tag, and of no container', async () => {
+  const script = `
+oci-run --quiet --wait --name tagged --log-tag other --rm ${BUSYBOX} sh -c 'echo plain; echo by name >/dev/stderr'
+journalctl --sync; ocictl logs tagged`;
+  assert.deepEqual(
+    stdoutOf(await machine.script(script))
+      .split('\n')
+      .sort(),
+    ['', 'by name', 'plain'],
+  );
+  const { status, stderr } = await ctl('logs', 'nobody');
+  assert.equal(status, 66);
+  assert.match(stderr, /^ocictl: the journal has no lines of a container 'nobody'\nhint: .*\n$/);
+});
+
 test('stats', async () => {
   const [usage] = JSON.parse(stdoutOf(await ctl('--json', 'stats', 'live')));
   assert.equal(usage.unit, 'live');
