@@ -7,6 +7,7 @@ import { OciError, toOciError } from '../oci/errors.ts';
 import { Interrupted } from './interrupt.ts';
 import type { CommonOptions } from './options.ts';
 import { createOutput, type Output } from './output.ts';
+import { hintForPodman } from './podman-words.ts';
 import { VERSION } from './version.ts';
 
 /** The output of the program, by the options that were given. */
@@ -69,6 +70,9 @@ function report(name: string, argv: readonly string[], error: unknown): number {
 /** commander's message, as one of ours. */
 function usageError(name: string, error: CommanderError): OciError {
   const [message = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
+  const word = /^unknown (?:option|command) '(.*)'$/s.exec(message)?.[1] ?? '';
+  const hint = hintForPodman(name, word);
+  if (hint !== undefined) return new OciError('USAGE', message, { hint });
   return new OciError('USAGE', suggestion === undefined ? message : `${message} ${suggestion}`, {
     hint: `See ${name} --help.`,
   });

@@ -47,6 +47,7 @@ type RunCommandOptions = Omit<CommonOptions, 'wait'> &
     unit?: string;
     bundle?: string;
     slice: string;
+    detach?: boolean;
     wait?: boolean;
     pipe?: boolean;
     interactive?: boolean;
@@ -61,11 +62,13 @@ function build(program: Command): void {
     .argument('[image]', 'a name in the store, or anything that oci-pull takes')
     .argument('[command...]', "the payload's command and its arguments")
     .passThroughOptions()
-    .option('--unit <name>', "name of the unit (default: the image's name and a random number)")
+    .option('--name, --unit <name>', "name of the unit (default: the image's name and a random number)")
     .option('--bundle <dir>', 'run the OCI bundle in this directory instead of an image');
   containerOptions(program);
   unitOptions(program)
     .option('--slice <slice>', 'slice of the unit', 'oci.slice')
+    .option('-d, --detach', 'return when the payload runs (always done, but for the options that wait)')
+    .option('--rm', 'remove everything but the image and volumes when the payload ends (always done)')
     .option('--wait', 'wait for the payload and exit with its status')
     .option('--pipe', 'the same as -i')
     .option('-i, --interactive', 'connect standard input, output and error, and wait')
@@ -98,8 +101,10 @@ async function run(
       : bundlePreparation(options.bundle, program, options, output);
   const extraSettings = parseProperties(options);
   checkTerminal(options);
+  checkWaiting(options);
+  if (!options.dryRun) (await import('../run.ts')).checkHost();
   const sockets = (options.socket ?? []).map(parseSocket);
-  if (sockets.length > 0 && (options.wait || options.pipe || options.interactive || options.tty))
+  if (sockets.length > 0 && waits(options))
     throw new OciError('USAGE', '--socket: nothing runs yet that could be waited for', {
       hint: 'Leave out --wait, --pipe, -i and -t.',
     });
@@ -229,6 +234,18 @@ function checkTerminal(options: RunCommandOptions): void {
   if (other !== undefined)
     throw new OciError('USAGE', `--tty and ${other} exclude each other`, {
       hint: `Leave one of them out${options.pipe ? ', or use -it' : ''}.`,
+    });
+}
+
+function waits({ wait, pipe, interactive, tty }: RunCommandOptions): boolean {
+  return [wait, pipe, interactive, tty].includes(true);
+}
+
+/** Nobody holds the streams or the terminal of a container that runs on by itself. */
+function checkWaiting(options: RunCommandOptions): void {
+  if (options.detach && waits(options))
+    throw new OciError('USAGE', '--detach excludes --wait, --pipe, -i and -t', {
+      hint: 'Leave one of them out; ocictl exec -it UNIT sh gives a terminal in a container that runs.',
     });
 }
 

@@ -86,7 +86,7 @@ const each = (value: string, previous: string[] = []) => [...previous, value];
 /** The limits: of oci-run, and of ocictl update. */
 export function resourceOptions(program: Command): Command {
   return program
-    .option('--memory <size>', 'most memory, as 256M')
+    .option('-m, --memory <size>', 'most memory, as 256M')
     .option('--memory-reservation <size>', 'memory that is taken last when memory gets short')
     .option('--memory-swap <size>', 'most memory and swap together')
     .option('--cpus <number>', "most CPUs' worth of time, as 1.5")
@@ -113,7 +113,7 @@ export function containerOptions(program: Command): Command {
     .option('--device <host[:container][:rwm]>', 'give the container a device', each)
     .option('--shm-size <size>', 'size of /dev/shm (default: 64M)')
     .option(
-      '--network <mode>',
+      '--net, --network <mode>',
       'private, none, host, bridge[:name], container=unit or ns:path (default: private, with ports bridge)',
     )
     .option('--publish <[ip:]host:container[/protocol]>', 'lead a port of the host into the container', each)
@@ -122,7 +122,7 @@ export function containerOptions(program: Command): Command {
     .option('--dns <address>', 'name server in /etc/resolv.conf', each)
     .option('--dns-search <domain>', 'domain in which names are looked up; . for none', each)
     .option('--dns-option <option>', 'option of resolv.conf(5)', each)
-    .option('--user <user[:group]>', 'run as this user of the image')
+    .option('-u, --user <user[:group]>', 'run as this user of the image')
     .option('--group-add <group>', 'add a supplementary group', each)
     .option('--userns <auto|base:size>', 'range of host ids (default: a fresh one)', 'auto')
     .option('--cap-add <capability>', 'add a capability, or ALL', each)
@@ -136,7 +136,7 @@ export function containerOptions(program: Command): Command {
     .option('-w, --workdir <dir>', 'working directory')
     .option('--entrypoint <command>', "replace the image's entrypoint")
     .option('--hostname <name>', "host name inside (default: the unit's name)")
-    .option('--label <name=value>', 'add an annotation', each)
+    .option('-l, --label <name=value>', 'add an annotation', each)
     .option('--read-only', "make the container's root read-only")
     .option('--sysctl <name=value>', 'set a kernel parameter of the container', each)
     .option('--init', 'run an init of the host as PID 1')
@@ -198,7 +198,7 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
         ...(texts.tmpfs ?? []).map(parseTmpfs),
       ],
       readOnly: texts.readOnly ?? false,
-      ...(texts.stopSignal === undefined ? {} : { stopSignal: parseSignal(texts.stopSignal).name }),
+      ...(texts.stopSignal === undefined ? {} : { stopSignal: signalOption(texts.stopSignal) }),
       ...(texts.stopTimeout === undefined
         ? {}
         : {
@@ -277,6 +277,17 @@ function isProperty(text: string): boolean {
   return text.includes('=');
 }
 
+/** As the image's would be, but the user's fault. */
+function signalOption(text: string): string {
+  try {
+    return parseSignal(text).name;
+  } catch {
+    throw new OciError('USAGE', `--stop-signal: ${quote(text)} is not a signal`, {
+      hint: 'Use a name or a number of signal(7), as SIGINT.',
+    });
+  }
+}
+
 /** One word, or a JSON array of words, as podman takes it. */
 function parseEntrypoint(text: string): string[] {
   if (!text.startsWith('[')) return text === '' ? [] : [text];
@@ -329,7 +340,7 @@ export function parseUnitName(text: string): string {
   )
     return name;
   throw new OciError('USAGE', `--unit: ${quote(text)} is not a name for a service`, {
-    hint: 'Use letters, digits and _ . - @.',
+    hint: `Use letters, digits and _ . - @, at most ${UNIT_NAME_MAX_CHARS}.`,
   });
 }
 

@@ -38,6 +38,36 @@ test('the version is that of the package', () => {
   assert.equal(run('oci-pull', ['--version']).stdout, `${VERSION}\n`);
 });
 
+test('words of podman that are others here come with what to type', () => {
+  const cases: [string, string[], string, string][] = [
+    [
+      'oci-run',
+      ['--oom-score-adj', '5', 'x'],
+      "unknown option '--oom-score-adj'",
+      'Use -p OOMScoreAdjust=NUMBER.',
+    ],
+    ['oci-run', ['--arch=arm64', 'x'], "unknown option '--arch=arm64'", 'Use --platform OS/ARCH[/VARIANT].'],
+    ['oci-run', ['--constructor', 'x'], "unknown option '--constructor'", 'See oci-run --help.'],
+    [
+      'oci-run',
+      ['-d', '-t', 'x'],
+      '--detach excludes --wait, --pipe, -i and -t',
+      'Leave one of them out; ocictl exec -it UNIT sh gives a terminal in a container that runs.',
+    ],
+    [
+      'oci-run',
+      ['--stop-signal', 'FOO', 'x'],
+      "--stop-signal: 'FOO' is not a signal",
+      'Use a name or a number of signal(7), as SIGINT.',
+    ],
+    ['ocictl', ['stop', 'x'], "unknown command 'stop'", 'Use systemctl stop UNIT.'],
+  ];
+  for (const [program, args, message, hint] of cases) {
+    const { status, stdout, stderr } = run(program, args);
+    assert.deepEqual([status, stdout, stderr], [64, '', `${program}: ${message}\nhint: ${hint}\n`]);
+  }
+});
+
 test('usage errors: one line, a hint, status 64', () => {
   const cases: [string, string[], string][] = [
     ['oci-pull', [], "missing required argument 'ref'"],
