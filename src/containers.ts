@@ -101,8 +101,16 @@ export async function containerUsage({ unit }: ContainerRecord, manager: Manager
 }
 
 /** The main process of a running container. Throws UNAVAILABLE when there is none at this moment. */
-export async function requirePid(container: ContainerRecord, manager: Manager): Promise<number> {
+export async function requirePid(
+  container: ContainerRecord,
+  manager: Manager,
+  paused: 'as well' | 'refused' = 'as well',
+): Promise<number> {
   const { pid, state } = await containerState(container, manager);
+  if (state === 'frozen' && paused === 'refused')
+    throw new OciError('UNAVAILABLE', `container ${quote(container.unit)} is paused`, {
+      hint: `Let it go on first: ocictl resume ${container.unit}.`,
+    });
   if (pid > 0) return pid;
   throw new OciError('UNAVAILABLE', `container ${quote(container.unit)} has no process: it is ${state}`, {
     hint: `Look at it with systemctl status ${container.unit}.`,

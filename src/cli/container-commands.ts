@@ -119,7 +119,7 @@ async function exec(
     import('../exec.ts'),
   ]);
   const container = requireContainer(runRoot, unit);
-  const pid = await requirePid(container, manager);
+  const pid = await requirePid(container, manager, 'refused'); // who joins its cgroup is paused too
   const process_ = execProcess(container, pid, {
     args: command,
     env: options.env ?? [],

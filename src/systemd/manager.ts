@@ -315,6 +315,7 @@ async function startFailure(bus: Bus, unit: string, helper: string, jobResult: s
   );
   const messages = /^[0-9a-f]{32}$/.test(invocationID) ? await lastMessages(failed, invocationID, 5) : [];
   const why =
+    (jobResult === 'canceled' ? 'it was stopped meanwhile' : undefined) ??
     messages.at(-1) ??
     (jobResult === 'dependency'
       ? 'its setup failed'

@@ -142,6 +142,12 @@ test('pause and resume', async () => {
   stdoutOf(await ctl('pause', 'live'));
   assert.equal((await unitProperties(machine, 'live', 'FreezerState'))['FreezerState'], 'frozen');
   assert.equal(JSON.parse(stdoutOf(await ctl('--json', 'ps')))[0].state, 'frozen');
+  const refused = await ctl('exec', 'live', 'true');
+  assert.equal(
+    refused.stderr,
+    "ocictl: container 'live' is paused\nhint: Let it go on first: ocictl resume live.\n",
+  );
+  assert.equal(refused.status, 69);
   stdoutOf(await ctl('resume', 'live'));
   assert.equal((await unitProperties(machine, 'live', 'FreezerState'))['FreezerState'], 'running');
 });
