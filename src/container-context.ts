@@ -8,12 +8,13 @@ import { statSync } from 'node:fs';
 import { COMMAND_HEAD_BYTES, checkCommand } from './bundle/command.ts';
 import { canonicalPoint, type Point, planScaffold } from './bundle/scaffold.ts';
 import { searchBit, whoEntersDirectory } from './bundle/working-directory.ts';
-import { VOLUME_OPTION } from './oci/annotations.ts';
+import { IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
-import type { MergedTree } from './store/merged-tree.ts';
+import { type MergedTree, openMergedTree } from './store/merged-tree.ts';
 import type { UnitContext } from './unit/context.ts';
-import { isBind } from './unit/mounts.ts';
+import { isBind, withoutDots } from './unit/mounts.ts';
+import { isPlainPath } from './unit/setting.ts';
 
 /** The same for a container of an image and one of a bundle. */
 export type CommonContext = Omit<UnitContext, 'scaffold' | 'rootAttributes' | 'copyUp' | 'cwdBy'>;
@@ -50,7 +51,10 @@ export function containerContext(
       { path: cwd, kind: 'directory' },
       ...points.files.map((path): Point => ({ path, kind: 'file' })),
       ...mounts.map(
-        (mount): Point => ({ path: mount.destination, kind: showsDirectory(mount) ? 'directory' : 'file' }),
+        (mount): Point => ({
+          path: mount.destination,
+          kind: showsDirectory(mount, common) ? 'directory' : 'file',
+        }),
       ),
     ],
     lookup,
@@ -74,6 +78,16 @@ export function containerContext(
         .map((path) => [path, canonicalPoint(path, lookup)] as const)
         .filter(([, place]) => lookup(place)?.kind === 'directory'),
     ),
+    ...(mounts.every(({ destination }) => isPlainPath(destination))
+      ? {}
+      : {
+          places: new Map(
+            mounts.map((mount) => [
+              withoutDots(mount.destination),
+              canonicalPoint(mount.destination, lookup),
+            ]),
+          ),
+        }),
   };
 }
 
@@ -81,8 +95,15 @@ export function containerContext(
 const ALWAYS_THERE = ['/tmp', '/var/tmp', '/etc'];
 
 /** Whether a directory or a file shows there; throws INPUT_NOT_FOUND where the host has no such thing. */
-function showsDirectory(mount: Mount): boolean {
+function showsDirectory(mount: Mount, { images }: CommonContext): boolean {
   if (!isBind(mount) || mount.options?.includes(VOLUME_OPTION)) return true;
+  if (mount.options?.includes(IMAGE_OPTION)) {
+    const path = mount.options.find((option) => option.startsWith(SUBPATH_OPTION));
+    const tree = openMergedTree(images?.get(mount.source ?? '')?.layerTrees ?? []);
+    const kind = tree.lookup(path?.slice(SUBPATH_OPTION.length) ?? '/')?.kind;
+    tree.close();
+    return kind !== 'file';
+  }
   const source = mount.source ?? '';
   const stat = statSync(source, { throwIfNoEntry: false });
   if (stat !== undefined) return stat.isDirectory();

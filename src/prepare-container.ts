@@ -5,6 +5,8 @@
  * it; what can be found wrong (user, command, paths) is found now.
  */
 import { statSync } from 'node:fs';
+import { posix } from 'node:path';
+import { canonicalPath } from './bundle/canonical-path.ts';
 import type { DeviceRequest } from './bundle/device.ts';
 import type { NetworkChoice, NetworkMode } from './bundle/network.ts';
 import { type ContainerOptions, translateImage } from './bundle/runtime-spec.ts';
@@ -12,15 +14,16 @@ import { type ResolvedUser, resolveGroup, resolveUser } from './bundle/user.ts';
 import { containerContext } from './container-context.ts';
 import { requireContainer } from './containers.ts';
 import { findStaticInit } from './host/static-init.ts';
-import { VOLUME_OPTION } from './oci/annotations.ts';
+import { IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { ImageConfig } from './oci/image-config.ts';
 import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { Device, Mount, Resources, RuntimeSpec } from './oci/runtime-spec.ts';
 import { type MergedTree, openMergedTree } from './store/merged-tree.ts';
 import { type ContainerUnits, containerUnits } from './unit/container-units.ts';
-import type { BridgeAttachment, Features, NetworkFiles, UnitContext } from './unit/context.ts';
+import type { BridgeAttachment, Features, ImageTree, NetworkFiles, UnitContext } from './unit/context.ts';
 import { NETWORK_FILES } from './unit/filesystem.ts';
+import { withoutDots } from './unit/mounts.ts';
 import type { Setting } from './unit/setting.ts';
 import { terminalStreams } from './unit/terminal.ts';
 
@@ -53,6 +56,8 @@ export interface ContainerRequest extends PlaceRequest {
   groups?: readonly string[];
   devices?: readonly DeviceRequest[];
   networkFiles?: NetworkFiles;
+  /** Other images that are mounted, by the name that their mounts have. */
+  images?: ReadonlyMap<string, MountedImage>;
   /** --network. */
   network: NetworkChoice;
   /** Where `network` is a bridge. */
@@ -62,6 +67,8 @@ export interface ContainerRequest extends PlaceRequest {
   options: Omit<ContainerOptions, 'network'>;
   callerEnv: Readonly<Record<string, string | undefined>>;
 }
+
+export type MountedImage = Omit<ImageTree, 'rootAttributes'>;
 
 export interface PreparedContainer {
   unit: string;
@@ -74,13 +81,18 @@ export interface PreparedContainer {
 export function prepareContainer(request: ContainerRequest): PreparedContainer {
   const tree = openMergedTree(request.layerTrees);
   try {
+    const images = new Map([...(request.images ?? [])].map(([name, image]) => [name, imageTree(image)]));
     const devices = (request.devices ?? []).map(hostDevice);
     const place = placeOf(request);
     const options = {
       ...request.options,
       network: networkMode(request),
       mounts: [
-        ...request.options.mounts.map((mount) => volumeSource(mount, `${request.root}/volumes`)),
+        ...request.options.mounts.map((mount) =>
+          mount.options?.includes(IMAGE_OPTION)
+            ? withCanonicalSubpath(mount, images)
+            : volumeSource(mount, `${request.root}/volumes`),
+        ),
         ...imageVolumes(request, `${place.writableDir}/volumes`),
       ],
       resources: withDevices(request.options.resources, devices),
@@ -97,11 +109,12 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
         layerTrees: request.layerTrees,
         idBase: FOREIGN_UID_BASE,
         networkFiles: request.networkFiles ?? NO_NETWORK_FILES,
+        ...(images.size > 0 ? { images } : {}),
         ...(request.bridge === undefined ? {} : { bridge: request.bridge }),
         ...(request.network.kind === 'container' ? { joinsNetworkOf: request.network.unit } : {}),
         ...(request.init ? { init: findStaticInit() } : {}),
       },
-      { directories: request.imageConfig.config.Volumes, files: NETWORK_FILES },
+      { directories: volumePlaces(request.imageConfig), files: NETWORK_FILES },
     );
     return finish(spec, context);
   } finally {
@@ -178,19 +191,66 @@ function volumeSource(mount: Mount, volumes: string): Mount {
   return mount.options?.includes(VOLUME_OPTION) ? { ...mount, source: `${volumes}/${mount.source}` } : mount;
 }
 
+function imageTree(image: MountedImage): ImageTree {
+  const tree = openMergedTree(image.layerTrees);
+  const root = tree.lookup('/')!;
+  tree.close();
+  const { uid, gid } = image.layerTrees.length > 0 ? root : { uid: FOREIGN_UID_BASE, gid: FOREIGN_UID_BASE };
+  return { ...image, rootAttributes: { uid, gid, mode: root.mode } };
+}
+
+/** Throws INPUT_NOT_FOUND where the image has no such file or directory. */
+function withCanonicalSubpath(mount: Mount, images: ReadonlyMap<string, ImageTree>): Mount {
+  const given = mount.options?.find((option) => option.startsWith(SUBPATH_OPTION));
+  if (given === undefined) return mount;
+  const path = given.slice(SUBPATH_OPTION.length);
+  const tree = openMergedTree(images.get(mount.source ?? '')?.layerTrees ?? []);
+  const lookup = (each: string) => tree.lookup(each, { followLast: false });
+  try {
+    const place = canonicalPath(path, (each) => lookup(each)?.target?.toString());
+    const kind = lookup(place)?.kind;
+    if (kind !== 'directory' && kind !== 'file')
+      throw new OciError(
+        'INPUT_NOT_FOUND',
+        `--mount: image ${quote(mount.source ?? '')} has no ${quote(path)}`,
+        {
+          hint: `Look at it with: ocictl mount ${mount.source}.`,
+        },
+      );
+    return {
+      ...mount,
+      options: mount.options!.map((option) => (option === given ? `${SUBPATH_OPTION}${place}` : option)),
+    };
+  } finally {
+    tree.close();
+  }
+}
+
 /**
  * The volumes that the image declares: where the root is read-only they are directories of this container's own;
  * otherwise they are part of the root, which is just as fresh at each start.
  */
 function imageVolumes({ imageConfig, options }: ContainerRequest, directory: string): Mount[] {
   if (!options.readOnly) return [];
-  const taken = new Set(options.mounts.map((mount) => mount.destination));
-  return imageConfig.config.Volumes.filter((path) => !taken.has(path)).map((destination, index) => ({
-    destination,
-    type: 'bind',
-    source: `${directory}/${index}`,
-    options: ['rbind', 'rw', 'nosuid', 'nodev', VOLUME_OPTION],
-  }));
+  const taken = new Set(options.mounts.map((mount) => withoutDots(mount.destination)));
+  const places = new Set(volumePlaces(imageConfig));
+  if (places.has('/'))
+    throw new OciError('UNSUPPORTED', "--read-only: the image has its whole root '/' as a volume", {
+      hint: 'Leave out --read-only.',
+    });
+  return [...places]
+    .filter((path) => !taken.has(path) && !/^\/(proc|sys|dev|run\/\.oci)(\/|$)|^\/run$/.test(path))
+    .map((destination, index) => ({
+      destination,
+      type: 'bind',
+      source: `${directory}/${index}`,
+      options: ['rbind', 'rw', 'nosuid', 'nodev', VOLUME_OPTION],
+    }));
+}
+
+/** As podman reads them: from the root, and never above it. What the kernel or the recipe mounts is there anyway. */
+function volumePlaces({ config }: ImageConfig): string[] {
+  return config.Volumes.map((path) => posix.normalize(`/${path}`)).map(withoutDots);
 }
 
 interface HostDevice {

@@ -27,6 +27,8 @@ const TEARDOWN_MAX_MS = 30_000;
 export interface ImageUse {
   store: Store;
   digest: Digest;
+  /** Images that it mounts. */
+  also?: readonly Digest[];
 }
 
 /**
@@ -43,13 +45,13 @@ export async function startContainer(
   checkHost();
   // under the store's lock, so that no removal of images comes between their lookup and the record of their use
   using _store = await image?.store.lock('shared');
-  if (image !== undefined && !image.store.hasImage(image.digest))
-    throw new OciError('IMAGE_NOT_FOUND', `the image of ${quote(container.unit)} was removed meanwhile`, {
+  if (image !== undefined && ![image.digest, ...(image.also ?? [])].every(image.store.hasImage))
+    throw new OciError('IMAGE_NOT_FOUND', `an image of ${quote(container.unit)} was removed meanwhile`, {
       hint: 'Pull it again.',
     });
   using _bundle = claimBundle(container);
   try {
-    writeBundle(container, container.bundleDir, image?.store.useRecord(image.digest));
+    writeBundle(container, container.bundleDir, image?.store.useRecord(image.digest, ...(image.also ?? [])));
     mkdirSync(dirname(container.context.writableDir), { recursive: true, mode: 0o700 });
     if (container.context.rootfs !== undefined) await makeMountPointsIn(container.context.rootfs, container);
   } catch (error) {

@@ -2,7 +2,7 @@
  * What a container shows of the host: `-v` and `--mount` and `--tmpfs` (podman-run(1)) → mounts of the runtime spec.
  * A source without a slash is a volume of the store; its mount says so by an option of ours.
  */
-import { VOLUME_OPTION } from '../oci/annotations.ts';
+import { IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from '../oci/annotations.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { Mount } from '../oci/runtime-spec.ts';
 import { parseSize } from './quantity.ts';
@@ -23,7 +23,7 @@ export function parseVolume(text: string): Mount {
   return bindMount('--volume', text, source, destination, options);
 }
 
-/** `type=bind|volume|tmpfs,src=…,dst=…[,ro]…`; a value is everything between its `=` and the next comma. */
+/** `type=bind|volume|tmpfs|image,src=…,dst=…[,ro]…`; a value is everything between its `=` and the next comma. */
 export function parseMount(text: string): Mount {
   const values = new Map<string, string>();
   for (const part of text.split(',')) {
@@ -51,9 +51,15 @@ export function parseMount(text: string): Mount {
     refuseRest(text, values);
     return temporaryMount('--mount', text, destination, options);
   }
+  if (type === 'image') {
+    const writable = isTrue(take('rw'));
+    const subpath = take('subpath');
+    refuseRest(text, values);
+    return imageMount(text, source, destination, [...options, ...(writable ? ['rw'] : [])], subpath);
+  }
   if (type !== 'bind' && type !== 'volume')
     throw new OciError('UNSUPPORTED', `--mount: type ${quote(type)} cannot be honoured`, {
-      hint: 'Use bind, volume or tmpfs.',
+      hint: 'Use bind, volume, tmpfs or image.',
     });
   if (source === '') throw usage('--mount', text, 'has no source');
   if (source.startsWith('/') !== (type === 'bind'))
@@ -71,6 +77,7 @@ const MOUNT_KEYS: Record<string, string> = {
   dst: 'destination',
   target: 'destination',
   readonly: 'ro',
+  readwrite: 'rw',
 };
 
 function isTrue(value: string | undefined): boolean {
@@ -152,6 +159,31 @@ function bindMount(
       options.includes('ro') ? 'ro' : 'rw',
       ...rest,
       ...(isVolume ? [VOLUME_OPTION] : []),
+    ],
+  };
+}
+
+function imageMount(
+  text: string,
+  source: string,
+  destination: string,
+  access: readonly string[],
+  subpath: string | undefined,
+): Mount {
+  checkDestination('--mount', text, destination);
+  if (source === '') throw usage('--mount', text, 'has no source');
+  if (access.length > 1) throw usage('--mount', text, 'is both ro and rw');
+  if (subpath !== undefined && (!subpath.startsWith('/') || /[\x00-\x1f\x7f]/.test(subpath)))
+    throw usage('--mount', text, 'has a subpath that is not absolute');
+  return {
+    destination,
+    type: 'bind',
+    source,
+    options: [
+      'rbind',
+      access[0] ?? 'ro',
+      ...['nosuid', 'nodev', IMAGE_OPTION],
+      ...(subpath === undefined ? [] : [`${SUBPATH_OPTION}${subpath}`]),
     ],
   };
 }

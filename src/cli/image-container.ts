@@ -1,5 +1,8 @@
 /** From the name of an image and the options of a container to its units: for oci-run and for installed services. */
-import { OciError } from '../oci/errors.ts';
+import { IMAGE_OPTION } from '../oci/annotations.ts';
+import type { Digest } from '../oci/digest.ts';
+import { OciError, quote } from '../oci/errors.ts';
+import type { Mount } from '../oci/runtime-spec.ts';
 import type { PlaceRequest, PreparedContainer } from '../prepare-container.ts';
 import type { StoredImage } from '../store/images.ts';
 import type { Store } from '../store/store.ts';
@@ -23,7 +26,11 @@ export interface NamedImage {
 interface ContainerPlace extends Omit<PlaceRequest, 'root'> {
   readonly networks: Networks;
   readonly callerEnv: NodeJS.ProcessEnv;
+  /** Those that are mounted; none where nothing keeps them in the store. */
+  readonly images?: MountedImages;
 }
+
+export type MountedImages = ReadonlyMap<string, { manifestDigest: Digest; layerTrees: string[] }>;
 
 export async function containerOf(
   { image, name, store }: NamedImage,
@@ -33,6 +40,11 @@ export async function containerOf(
 ): Promise<PreparedContainer> {
   const { prepareContainer } = await import('../prepare-container.ts');
   const { network, ports, address } = parsed;
+  const mounted = parsed.container.mounts.find(isImage);
+  if (mounted !== undefined && place.images === undefined)
+    throw new OciError('UNSUPPORTED', `--mount: image ${quote(mounted.source ?? '')} cannot be installed`, {
+      hint: 'Mount a directory or a volume.',
+    });
   return prepareContainer({
     ...place,
     root: store.root,
@@ -57,6 +69,24 @@ export async function containerOf(
     init: options.init ?? false,
     options: parsed.container,
   });
+}
+
+const isImage = ({ options }: Mount) => options?.includes(IMAGE_OPTION) ?? false;
+
+/** What --mount type=image names, found or pulled as the container's own image is. */
+export async function mountedImages(
+  mounts: readonly Mount[],
+  store: Store,
+  options: Parameters<typeof findOrPull>[2],
+  output: Output,
+): Promise<MountedImages> {
+  const images = new Map<string, { manifestDigest: Digest; layerTrees: string[] }>();
+  for (const { source = '' } of mounts.filter(isImage))
+    if (!images.has(source)) {
+      const { image } = await findOrPull(source, store, options, output);
+      images.set(source, { manifestDigest: image.digest, layerTrees: store.layerTrees(image) });
+    }
+  return images;
 }
 
 /** systemd and what it has; for --dry-run without one, what a current one would have. */

@@ -4,6 +4,7 @@ import { basename, resolve } from 'node:path';
 import { Command } from 'commander';
 import type { PayloadStreams } from '../host/payload-streams.ts';
 import type { Terminal } from '../host/terminal.ts';
+import type { Digest } from '../oci/digest.ts';
 import { OciError } from '../oci/errors.ts';
 import type { PlaceRequest, PreparedContainer } from '../prepare-container.ts';
 import type { ImageUse } from '../run.ts';
@@ -13,7 +14,7 @@ import type { Manager } from '../systemd/manager.ts';
 import { endInWords } from '../unit/end.ts';
 import { parseSocket } from '../unit/socket.ts';
 import { forwardSignals } from './follow.ts';
-import { connect, containerOf, findOrPull, type PullWhen } from './image-container.ts';
+import { connect, containerOf, findOrPull, mountedImages, type PullWhen } from './image-container.ts';
 import { endInterrupts } from './interrupt.ts';
 import { outputFor, runProgram } from './main.ts';
 import {
@@ -85,7 +86,7 @@ function build(program: Command): void {
 /** What is started, and the image it keeps in use. */
 interface Prepared {
   container: PreparedContainer;
-  image?: { name: string; stored: StoredImage; store: Store };
+  image?: { name: string; stored: StoredImage; store: Store; also: Digest[] };
 }
 
 async function run(
@@ -131,7 +132,7 @@ async function run(
       process.stdout.write(containerUnitsText(container.units));
       return;
     }
-    const use = image && { store: image.store, digest: image.stored.digest };
+    const use = image && { store: image.store, digest: image.stored.digest, also: image.also };
     endInterrupts();
     if (streams !== undefined || options.tty || options.wait)
       await follow(container, use, manager.systemd, streams, options.interactive ?? false, output);
@@ -171,15 +172,18 @@ function imagePreparation(
   return async (late) => {
     const { store, places } = await createStoreFromOptions(options);
     const { image: stored, name } = await findOrPull(imageName, store, options, output);
+    const images = await mountedImages(parsed.container.mounts, store, options, output);
     const place = await late();
     const container = await containerOf({ image: stored, name, store }, parsed, options, {
       ...place,
       unit,
       runRoot: places.runRoot,
       networks: places.networks,
+      images,
       callerEnv: process.env,
     });
-    return { container, image: { name, stored, store } };
+    const also = [...images.values()].map(({ manifestDigest }) => manifestDigest);
+    return { container, image: { name, stored, store, also } };
   };
 }
 
@@ -292,6 +296,16 @@ async function follow(
     await Promise.all([streams?.finished(), joined]);
   });
   limits.forEach(output.note);
+  if (end.result === 'status-lost')
+    output.error(
+      new OciError(
+        'UNAVAILABLE',
+        `${container.unit}: systemd lost track of the payload and of its exit status`,
+        {
+          hint: 'Use systemd 258 or later.',
+        },
+      ),
+    );
   const why = endInWords(end, container.spec);
   if (why !== undefined) output.note(`${container.unit}: ${why}`);
   process.exitCode = end.status;

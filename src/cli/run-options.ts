@@ -108,7 +108,7 @@ export function containerOptions(program: Command): Command {
       'show a directory of the host, or a volume, in the container',
       each,
     )
-    .option('--mount <type=bind|volume|tmpfs,…>', 'the same in words', each)
+    .option('--mount <type=bind|volume|tmpfs|image,…>', 'the same in words', each)
     .option('--tmpfs <dir[:options]>', 'mount a file system in memory', each)
     .option('--device <host[:container][:rwm]>', 'give the container a device', each)
     .option('--shm-size <size>', 'size of /dev/shm (default: 64M)')

@@ -18,3 +18,7 @@ export const DEFAULT_STOP_TIMEOUT_SECONDS = 10;
 
 /** Option of a bind mount: a directory of the store, made at the first start, whose files have foreign ids. */
 export const VOLUME_OPTION = 'x-oci.volume';
+
+/** Option of a bind mount: its source is the name of an image, of which the tree at SUBPATH_OPTION shows. */
+export const IMAGE_OPTION = 'x-oci.image';
+export const SUBPATH_OPTION = 'x-oci.subpath=';

@@ -1,7 +1,7 @@
 /**
  * Who uses an image at this moment: containers and mounts, by the records in the run root.
  *
- *   RUN_ROOT/containers/<unit>/image.json   {"digest", "root"?}, written and removed with the container
+ *   RUN_ROOT/containers/<unit>/image.json   UseRecord, written and removed with the container
  *   RUN_ROOT/mounts/<id>/mount.json         MountRecord, written and removed with the mount
  *
  * Invariant: a record is written under the shared lock of the store before the image is used, so whoever holds the
@@ -20,6 +20,8 @@ export interface ImageUser {
 
 export interface UseRecord {
   readonly digest: Digest;
+  /** Other images that it mounts. */
+  readonly also?: readonly Digest[];
   /** The store's root; a record without one counts for every store. */
   readonly root?: string;
   /** bootID() at the time of writing. */
@@ -30,8 +32,16 @@ export interface UseRecord {
  * The record of somebody who is about to use an image. One with layers in other stores counts for every store: who
  * looks after those does not know of ours.
  */
-export function useRecord(digest: Digest, root: string | undefined): UseRecord {
-  return { digest, ...(root === undefined ? {} : { root }), boot: bootID() };
+export function useRecord(
+  [digest, ...also]: readonly [Digest, ...Digest[]],
+  root: string | undefined,
+): UseRecord {
+  return {
+    digest,
+    ...(also.length > 0 ? { also } : {}),
+    ...(root === undefined ? {} : { root }),
+    boot: bootID(),
+  };
 }
 
 /** Identifies this boot: the run root may outlive it where /run is not a tmpfs. */
@@ -42,7 +52,7 @@ export function bootID(): string {
 /** The users of the image `digest` of the store at `root` (its real path). */
 export function findImageUsers(runRoot: string, root: string, digest: Digest): ImageUser[] {
   const uses = ({ record }: { record: UseRecord }) =>
-    record.digest === digest &&
+    (record.digest === digest || record.also?.includes(digest)) &&
     (record.root === undefined || record.root === root) &&
     (record.boot === undefined || record.boot === bootID());
   return [

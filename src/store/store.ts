@@ -306,12 +306,13 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     usersOf: (image: { digest: Digest }, runRoot: string): ImageUser[] => usersOf(image.digest, runRoot),
 
     /** What to write into the run root before the image is used, under the shared lock. */
-    useRecord(digest: Digest): UseRecord {
-      const hex = digestHex(digest);
-      const ours =
-        hasImage(layout, digest) &&
-        readImageRecord(layout, hex).layers.every(({ chainID }) => hasLayer(layout, chainID));
-      return useRecord(digest, ours ? layout.root : undefined);
+    useRecord(...digests: [Digest, ...Digest[]]): UseRecord {
+      const ours = digests.every(
+        (digest) =>
+          hasImage(layout, digest) &&
+          readImageRecord(layout, digestHex(digest)).layers.every(({ chainID }) => hasLayer(layout, chainID)),
+      );
+      return useRecord(digests, ours ? layout.root : undefined);
     },
 
     // Looking after it

@@ -29,9 +29,9 @@ export interface TransientUnit {
 
 /** How a service's main process ended. */
 export interface ServiceEnd {
-  /** The exit status, or 128 + signal. */
+  /** The exit status, or 128 + signal; 125 where systemd does not know it. */
   status: number;
-  /** systemd's Result=: success, exit-code, signal, core-dump, timeout, oom-kill, … */
+  /** systemd's Result=: success, exit-code, signal, core-dump, timeout, oom-kill, …; ours: status-lost. */
   result: string;
   /** MemoryMax= as it was in the end; undefined for no limit. */
   memoryMaxBytes: number | undefined;
@@ -135,9 +135,7 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
         ),
       );
       return {
-        // ExecMainCode: CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3 (sigaction(2))
-        status: code === 1 ? Number(status) : 128 + Number(status),
-        result: String(result),
+        ...serviceEnd(Number(code), Number(status), String(result)),
         memoryMaxBytes: memoryMax === UINT64_MAX ? undefined : Number(memoryMax),
       };
     },
@@ -180,6 +178,17 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
     },
     close: () => bus.close(),
   };
+}
+
+/** ExecMainCode: CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3 (sigaction(2)); 0 where no end of a main process was seen. */
+export function serviceEnd(
+  code: number,
+  status: number,
+  result: string,
+): Pick<ServiceEnd, 'status' | 'result'> {
+  // 257 may take the main process of PrivatePIDs= for somebody else's child, miss its end, and then say success
+  if (code === 0) return { status: 125, result: result === 'success' ? 'status-lost' : result };
+  return { status: code === 1 ? status : 128 + status, result };
 }
 
 async function verb(

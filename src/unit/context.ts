@@ -43,6 +43,10 @@ export interface UnitContext {
   rootAttributes: { uid: number; gid: number; mode: number; covered: boolean };
   /** Destinations of mounts that begin with what the root has there → its canonical path; what it lacks is not here. */
   copyUp: ReadonlyMap<string, string>;
+  /** Canonical paths of all mounts' destinations, where systemd mistakes the name of one. */
+  places?: ReadonlyMap<string, string>;
+  /** Images that are mounted, by the name in `source`. */
+  images?: ReadonlyMap<string, ImageTree>;
   /** What the files in /etc say that every container of an image has; a bundle brings its own. */
   networkFiles?: NetworkFiles;
   /** The bridge of the host that its network namespace is connected to. */
@@ -60,6 +64,15 @@ export interface UnitContext {
   features: Features;
   /** Where stdin, stdout and stderr go instead of the journal: paths that systemd opens. */
   stdio?: { stdin: string; stdout: string; stderr: string };
+}
+
+/** An image beside the container's own. */
+export interface ImageTree {
+  manifestDigest: string;
+  /** Of its layers, lowest first. */
+  layerTrees: readonly string[];
+  /** Of its root directory, as on disk. */
+  rootAttributes: { uid: number; gid: number; mode: number };
 }
 
 export interface NetworkFiles {

@@ -5,7 +5,7 @@ import { mountDir, type UnitContext } from './context.ts';
 import { type MountPlan, planMounts } from './mounts.ts';
 import { refusal } from './refuse.ts';
 import type { SeccompPlan } from './seccomp.ts';
-import { type Bind, binds, boolean, list, mountFlags, type Setting, string } from './setting.ts';
+import { type Bind, binds, boolean, isPlainPath, list, mountFlags, type Setting, string } from './setting.ts';
 import { SECCOMP_FILTER, SHIM_DIR } from './shim.ts';
 
 /** Files that the setup unit makes for every container of an image and binds over the image's. */
@@ -31,7 +31,9 @@ export function filesystemSettings(
       })),
   ];
   // systemd would put an empty tmpfs over the root's own
-  const run: Bind = { source: `${mnt}/run`, destination: '/run', recursive: true };
+  const run: Bind[] = covered.has('/run')
+    ? []
+    : [{ source: `${mnt}/run`, destination: '/run', recursive: true }];
   const isRunReadOnly = spec.root.readonly === true && plan.run === undefined;
   const shim: Bind[] = [
     { source: `${context.sharedDir}/shim`, destination: SHIM_DIR, recursive: false },
@@ -46,8 +48,8 @@ export function filesystemSettings(
   ];
   return [
     string('RootDirectory', `${mnt}/rootfs`),
-    binds('BindPaths', [...ours, ...(isRunReadOnly ? [] : [run]), ...writable]),
-    binds('BindReadOnlyPaths', [...(isRunReadOnly ? [run] : []), ...shim, ...readOnly]),
+    binds('BindPaths', [...ours, ...(isRunReadOnly ? [] : run), ...writable]),
+    binds('BindReadOnlyPaths', [...(isRunReadOnly ? run : []), ...shim, ...readOnly]),
     list('InaccessiblePaths', inRoot('linux.maskedPaths', spec.linux.maskedPaths)),
     list(
       'ReadOnlyPaths',
@@ -61,13 +63,16 @@ export function filesystemSettings(
 }
 
 function plannedBinds(plan: MountPlan, mnt: string): { writable: Bind[]; readOnly: Bind[] } {
-  const all = [
-    ...plan.temporary.map((mount) => ({ ...mount, recursive: false, source: '' })),
-    ...plan.binds,
-  ].map(({ source, name, destination, recursive, readOnly }) => ({
-    readOnly,
-    bind: { source: name === undefined ? source : `${mnt}/${name}`, destination, recursive },
-  }));
+  const all = [...plan.temporary.map((mount) => ({ ...mount, recursive: false, source: '' })), ...plan.binds]
+    .filter(({ destination }) => isPlainPath(destination))
+    .map(({ source, name, destination, recursive, readOnly }) => ({
+      readOnly,
+      // what was prepared is as far as it shall go, and other mounts may be planted in it
+      bind:
+        name === undefined
+          ? { source, destination, recursive }
+          : { source: `${mnt}/${name}`, destination, recursive: true },
+    }));
   const of = (readOnly: boolean) => all.filter((each) => each.readOnly === readOnly).map(({ bind }) => bind);
   return { writable: of(false), readOnly: of(true) };
 }

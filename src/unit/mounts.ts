@@ -3,9 +3,10 @@
  * prepares below its own directory (with flags, propagation or id mapping that systemd has no words for) and systemd
  * then binds, or one of the standard file systems that every container has.
  *
- * Invariant: the host never resolves a destination; systemd does it inside the root directory.
+ * Invariant: the host never resolves a destination; systemd does it inside the root directory. Where systemd would
+ * mistake the destination's name, planted-mounts.ts goes there without following any link.
  */
-import { VOLUME_OPTION } from '../oci/annotations.ts';
+import { IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from '../oci/annotations.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { Mount, RuntimeSpec } from '../oci/runtime-spec.ts';
 import { refusal } from './refuse.ts';
@@ -38,6 +39,8 @@ export interface BindMount {
   idBase?: 'container' | 'foreign';
   /** Made at the first start, with what the image has at the destination. */
   isVolume: boolean;
+  /** The source is an image, and this a canonical path in it. */
+  imagePath?: string;
 }
 
 export interface TemporaryFileSystem {
@@ -102,6 +105,8 @@ export function planMounts(spec: RuntimeSpec): MountPlan {
     if (covered >= 0) others.splice(covered, 1);
     others.push({ ...mount, destination });
   }
+  // what is planted may lie in any other
+  const hasOdd = others.some(({ destination }) => !isPlainPath(destination));
   for (const mount of others) {
     if (OURS.has(mount.destination))
       throw refusal(
@@ -109,8 +114,16 @@ export function planMounts(spec: RuntimeSpec): MountPlan {
         'the container’s own lies there',
         'Mount something below it.',
       );
-    if (isBind(mount)) plan.binds.push(planBind(mount, plan.binds.length));
-    else if (mount.type === 'tmpfs' && mount.destination === '/run') plan.run = temporaryOptions(mount);
+    if (isBind(mount)) {
+      const bind = planBind(mount, plan.binds.length, hasOdd);
+      if (bind.destination === '/run' && bind.idBase !== undefined)
+        throw refusal(
+          `the mount at '/run' with mapped ids`,
+          'systemd puts files of the host’s root there',
+          'Mount it below /run.',
+        );
+      plan.binds.push(bind);
+    } else if (mount.type === 'tmpfs' && mount.destination === '/run') plan.run = temporaryOptions(mount);
     else if (mount.type === 'tmpfs') plan.temporary.push(planTemporary(mount, plan.temporary.length));
     else
       throw refusal(
@@ -127,22 +140,28 @@ export function isBind(mount: Mount): boolean {
 }
 
 /** Without `.`, doubled and trailing slashes. */
+export function withoutDots(path: string): string {
+  return `/${path
+    .split('/')
+    .filter((part) => part !== '' && part !== '.')
+    .join('/')}`;
+}
+
 function destinationOf(mount: Mount, index: number): string {
-  const parts = mount.destination.split('/').filter((part) => part !== '' && part !== '.');
-  if (!mount.destination.startsWith('/') || parts.includes('..'))
+  if (!mount.destination.startsWith('/') || mount.destination.split('/').includes('..'))
     throw new OciError(
       'BAD_IMAGE',
       `config.json: mounts[${index}].destination ${quote(mount.destination)} is not an absolute path`,
       { hint: 'Write it as /DIR, without ..' },
     );
-  return `/${parts.join('/')}`;
+  return withoutDots(mount.destination);
 }
 
 /** OCI options that mount(8) has under the same name, for a mount of its own. */
 const FLAGS =
   /^(nosuid|suid|nodev|dev|noexec|exec|noatime|atime|relatime|norelatime|strictatime|nostrictatime|nodiratime|diratime|nosymfollow|symfollow)$/;
 
-function planBind(mount: Mount, index: number): BindMount {
+function planBind(mount: Mount, index: number, hasOdd: boolean): BindMount {
   const bind: BindMount = {
     source: mount.source ?? '',
     destination: mount.destination,
@@ -163,7 +182,11 @@ function planBind(mount: Mount, index: number): BindMount {
     else if (option === VOLUME_OPTION) {
       bind.idBase = 'foreign';
       bind.isVolume = true;
-    } else if (FLAGS.test(option)) flags.push(option);
+    } else if (option === IMAGE_OPTION) {
+      bind.idBase = 'foreign';
+      bind.imagePath ??= '/';
+    } else if (option.startsWith(SUBPATH_OPTION)) bind.imagePath = option.slice(SUBPATH_OPTION.length);
+    else if (FLAGS.test(option)) flags.push(option);
     else if (/^r?shared$/.test(option))
       throw refusal(
         `option ${quote(option)} of the mount at ${quote(mount.destination)}`,
@@ -181,6 +204,7 @@ function planBind(mount: Mount, index: number): BindMount {
     flags.length > 0 ||
     bind.propagation !== undefined ||
     bind.idBase !== undefined ||
+    hasOdd ||
     !isPlainPath(bind.source);
   return isPrepared ? { ...bind, flags, name: `bind${index}` } : bind;
 }

@@ -2,9 +2,9 @@
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { HOST_GATEWAY, type NetworkFiles, type UnitContext } from './context.ts';
 import { deviceLines } from './devices.ts';
+import { type Mount, mountLines } from './fstab.ts';
 import type { MountPlan } from './mounts.ts';
 import type { NamespaceOrigin, NamespacePlan } from './namespaces.ts';
-import { type Mount, mountLines } from './setup-mounts.ts';
 import { gateway } from './setup-network.ts';
 import { shellWord } from './shell.ts';
 import { askForTerminal } from './terminal.ts';

@@ -9,25 +9,11 @@
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import type { UnitContext } from './context.ts';
+import { imageLines } from './image-mounts.ts';
 import type { BindMount, MountPlan, TemporaryFileSystem } from './mounts.ts';
+import { plantedMounts, REACH } from './planted-mounts.ts';
+import { isPlainPath } from './setting.ts';
 import { shellWord } from './shell.ts';
-
-/** One mount; relative to mnt. `source` and `options` are shell: words, the options in double quotes. */
-export interface Mount {
-  readonly source: string;
-  readonly target: string;
-  readonly type: string;
-  readonly options: string;
-}
-
-/** All by one mount(8), in their order: most of what starting a container costs is starting programs. */
-export function mountLines(mounts: readonly Mount[]): string {
-  const fields = mounts.map(
-    ({ source, target, type, options }) => `  ${source} "$MOUNTS_FIELD/${target}" ${type} "${options}"`,
-  );
-  return `printf '%s %s %s %s 0 0\\n' \\\n${fields.join(' \\\n')} >fstab
-mount --all --fstab fstab || fail 'the mounts above failed'`;
-}
 
 /**
  * The root's own /run where it is a directory: systemd would hide it below an empty one. In memory where systemd
@@ -46,42 +32,32 @@ export function runTree({ run }: MountPlan, spec: RuntimeSpec, context: UnitCont
 }
 
 export function preparedMounts(plan: MountPlan, context: UnitContext): string {
+  const walks = [...nestedPoints(plan), ...plantedMounts(plan, context)];
+  const hasSubpath = plan.binds.some(({ imagePath = '/' }) => imagePath !== '/');
   return [
+    ...(walks.length > 0 || hasSubpath ? [REACH] : []),
     ...plan.temporary.map((mount) => temporaryLines(mount, context)),
-    ...plan.binds.filter((bind) => bind.name !== undefined).map((bind) => bindLines(bind, context)),
-    ...nestedPoints(plan),
+    ...plan.binds
+      .filter((bind) => bind.name !== undefined)
+      .map((bind) => (bind.imagePath === undefined ? bindLines(bind, context) : imageLines(bind, context))),
+    ...walks,
   ].join('\n');
 }
 
 /** Mount points in what is id-mapped: root of the host, as which systemd makes them elsewhere, has no id there. */
 function nestedPoints(plan: MountPlan): string[] {
   const all = [...plan.binds, ...plan.temporary];
-  const points = all.flatMap((inner) => {
+  const inners = all.filter(({ destination }) => isPlainPath(destination));
+  return inners.flatMap((inner) => {
     const [outer] = all
       .filter(({ destination }) => inner.destination.startsWith(`${destination}/`))
       .sort((a, b) => b.destination.length - a.destination.length);
     if (outer?.name === undefined || !('idBase' in outer) || outer.idBase === undefined) return [];
     const below = shellWord(inner.destination.slice(outer.destination.length + 1));
-    const isFile = 'source' in inner && !inner.isVolume ? `[ -f ${shellWord(inner.source)} ]` : 'false';
-    return [`if ${isFile}; then nested ${outer.name} ${below} file; else nested ${outer.name} ${below}; fi`];
+    const what = shellWord(inner.name ?? ('source' in inner ? inner.source : ''));
+    return [`(reach ${outer.name} ${below} ${what})`];
   });
-  return points.length === 0 ? [] : [NESTED, ...points];
 }
-
-/** Made as the container's root, one real directory after the other. */
-const NESTED = `
-nested() {
-  place=$1
-  rest=$2
-  while [ -n "$rest" ]; do
-    place=$place/\${rest%%/*}
-    case $rest in */*) rest=\${rest#*/} ;; *) rest= ;; esac
-    [ ! -L "$place" ] || fail "nothing can be mounted at $2: a part of it is a symbolic link"
-    [ ! -e "$place" ] || continue
-    if [ -z "$rest" ] && [ "\${3:-}" = file ]; then nsenter --user=userns -S 0 -G 0 touch "$place"
-    else nsenter --user=userns -S 0 -G 0 mkdir "$place"; fi
-  done
-}`;
 
 function temporaryLines(mount: TemporaryFileSystem, context: UnitContext): string {
   const copy = mount.copyUp ? copyUp(mount.destination, mount.name, context) : '';

@@ -1,9 +1,9 @@
 /** The part of the setup script that makes the container's range of host ids and its namespaces. */
 import type { Linux, RuntimeSpec } from '../oci/runtime-spec.ts';
 import { RANGE_SIZE, SLOT_MAX, SLOT_MIN } from '../uid/range.ts';
+import type { Mount } from './fstab.ts';
 import { fixedRange, type NamespaceOrigin, type NamespacePlan } from './namespaces.ts';
 import type { SeccompPlan } from './seccomp.ts';
-import type { Mount } from './setup-mounts.ts';
 import { fstabWord, shellWord } from './shell.ts';
 import { sysctls } from './sysctl.ts';
 

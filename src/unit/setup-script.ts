@@ -13,13 +13,15 @@
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { RANGE_SIZE, rangeUserName } from '../uid/range.ts';
 import { mountDir, type UnitContext } from './context.ts';
+import { layerBind, type Mount, mountLines, privateBind } from './fstab.ts';
 import { setupHooks, teardownHooks } from './hooks.ts';
+import { hasWritableImage, imageDirectories, imageLayerMounts, imageUppers } from './image-mounts.ts';
 import { LOG_FIFO } from './log-units.ts';
-import { planMounts } from './mounts.ts';
+import { type MountPlan, planMounts } from './mounts.ts';
 import { fixedRange, planNamespaces } from './namespaces.ts';
 import type { SeccompPlan } from './seccomp.ts';
 import { deviceMount, deviceTree, networkFiles } from './setup-files.ts';
-import { type Mount, mountLines, preparedMounts, runTree } from './setup-mounts.ts';
+import { preparedMounts, runTree } from './setup-mounts.ts';
 import {
   namespaceLines,
   namespaceMounts,
@@ -45,11 +47,16 @@ HOSTNAME=${shellWord(spec.hostname ?? 'container')}
 
 ${PREAMBLE}
 ${SHARED}
-${scaffold(context)}
+${scaffold(mounts, context)}
 ${rangeLines(spec.linux)}
 ${USER_NAMESPACE}
 ${namespaceLines(spec, namespaces, seccomp)}
-${mountLines([...namespaceMounts(namespaces), ...layerMounts(spec, context), deviceMount(mounts)])}
+${mountLines([
+  ...namespaceMounts(namespaces),
+  ...layerMounts(spec, mounts, context),
+  ...imageLayerMounts(mounts, context),
+  deviceMount(mounts),
+])}
 ${networkSetup(spec, context)}
 ${rootLines(spec, context)}
 ${networkFiles(namespaces, context)}
@@ -156,15 +163,16 @@ if [ ! -e "$SHARED/ready" ]; then
 fi`;
 
 /** The layers below and above the image's: mount points and the working directory. */
-function scaffold(context: UnitContext): string {
-  const own = context.rootfs !== undefined ? '' : `${scaffoldLines(context)}${cover(context)}`;
+function scaffold(mounts: MountPlan, context: UnitContext): string {
+  const own =
+    context.rootfs !== undefined
+      ? ''
+      : `${scaffoldLines(context)}${cover(context)}${imageUppers(mounts, context)}`;
   return `${own}
 [ -d /run/userdb ] || mkdir -p /run/userdb
 mount -t tmpfs -o X-mount.mkdir=0700,mode=755,size=4m,nr_inodes=4k "oci-$NAME" "$BUNDLE/mnt"
 cd "$BUNDLE/mnt"
-mkdir u rootfs dev run etc ${lowerLayers(context)
-    .map(({ name }) => name)
-    .join(' ')}
+mkdir u rootfs dev run etc ${[...lowerLayers(context).map(({ name }) => name), ...imageDirectories(mounts, context)].join(' ')}
 : >userns; : >netns; : >ipcns; : >utsns`;
 }
 
@@ -229,19 +237,14 @@ function lowerLayers({ layerTrees, scaffold, rootAttributes, rootfs }: UnitConte
  * Of the writable directory a second extent maps host root, which overlay works as: without it the work directory
  * fails and the mount is read-only. Nothing in the container can be that user: its range does not have it.
  */
-function layerMounts(spec: RuntimeSpec, context: UnitContext): Mount[] {
-  const bind = (source: string, target: string, options: string): Mount => ({
-    source,
-    target,
-    type: 'none',
-    options: `bind,private,${options}`,
-  });
+function layerMounts(spec: RuntimeSpec, mounts: MountPlan, context: UnitContext): Mount[] {
   const layers = lowerLayers(context);
+  const writes = !spec.root.readonly || hasWritableImage(mounts);
   return [
-    ...layers.map(({ name, source }) => bind(source, name, 'ro,X-mount.idmap=b:$D:$B:$SIZE')),
-    ...(layers.length === 0 || spec.root.readonly
+    ...layers.map(({ name, source }) => layerBind(source, name)),
+    ...(layers.length === 0 || !writes
       ? []
-      : [bind('"$WRITABLE_FIELD"', 'u', 'X-mount.idmap=b:$D:$B:$SIZE\\040b:0:0:1')]),
+      : [privateBind('"$WRITABLE_FIELD"', 'u', 'X-mount.idmap=b:$D:$B:$SIZE\\040b:0:0:1')]),
   ];
 }
 

@@ -62,6 +62,32 @@ test('gc keeps the image of a running container, and takes it when the container
   stdoutOf(await run('oci-pull', '--root', ROOT, '--quiet', BUSYBOX));
 });
 
+test('an image that a container mounts is in use', async () => {
+  const mount = `type=image,source=${NGINX},destination=/nginx`;
+  const started = await run(
+    'oci-run',
+    '--root',
+    ROOT,
+    '--unit',
+    'keeper',
+    '--mount',
+    mount,
+    BUSYBOX,
+    'sleep',
+    '1000',
+  );
+  assert.equal(started.status, 0, started.stderr);
+  const refused = await ocictl('rm', NGINX);
+  assert.equal(refused.status, 75, refused.stderr);
+  assert.match(refused.stderr, /container 'keeper' uses it/);
+  stdoutOf(await ocictl('untag', NGINX));
+  assert.deepEqual(await removed(), []);
+  await sh('systemctl kill --signal=KILL keeper.service');
+  await assertNothingLeft(machine);
+  assert.equal((await removed()).includes('image'), true);
+  stdoutOf(await run('oci-pull', '--root', ROOT, '--quiet', NGINX));
+});
+
 test('what a container leaves that nobody stopped goes once its units are gone', async () => {
   await sh(`
     mkdir -p /run/oci/containers/ghost ${ROOT}/writable/ghost ${ROOT}/writable/systemd-journald

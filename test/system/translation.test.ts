@@ -257,6 +257,22 @@ test('mounts: flags, tmpfs, id mapping, propagation, volumes', async () => {
   stdoutOf(await machine.script('umount /var/tmp/m/sub; rm -r /var/tmp/m'));
 });
 
+test('mounts at places that systemd mistakes stay through a daemon-reload and a restart', async () => {
+  const look = 'cat "/a b:c\\"d\\\\e%n"/f /p%n\\$X/f; trap "exit 0" TERM; while :; do sleep 0.1; done';
+  stdoutOf(await machine.script('mkdir -p /var/tmp/m; echo found >/var/tmp/m/f'));
+  const mount = (place: string) => ['--mount', `type=bind,src=/var/tmp/m,dst=${place}`];
+  stdoutOf(
+    await run('--unit', 'places', ...mount('/a b:c"d\\e%n'), ...mount('/p%n$X'), BUSYBOX, 'sh', '-c', look),
+  );
+  const { BindPaths } = await unitProperties(machine, 'places', 'BindPaths');
+  stdoutOf(await machine.script('systemctl daemon-reload; systemctl restart places'));
+  assert.equal((await unitProperties(machine, 'places', 'BindPaths'))['BindPaths'], BindPaths);
+  const lines = await machine.script(
+    'for i in $(seq 100); do journalctl --sync; [ $(journalctl -o cat -u places | grep -c ^found$) = 4 ] && break; sleep 0.1; done; journalctl -o cat -u places | grep -c ^found$; systemctl stop places; rm -r /var/tmp/m',
+  );
+  assert.equal(stdoutOf(lines), '4\n');
+});
+
 test('devices, sysctls, names, hosts', async () => {
   assert.match(
     await inside(['--device', '/dev/fuse:/dev/my/fuse:rw'], 'ls -ln /dev/my/fuse'),

@@ -90,7 +90,19 @@ test('--mount and --tmpfs', () => {
     ...['type=bind,src=/a,dst=/b,dst=/c', 'type=tmpfs,src=/a,dst=/t', 'type=tmpfs,dst=/'],
   ])
     throwsOci(() => parseMount(text), 'USAGE', '--mount');
-  throwsOci(() => parseMount('type=image,src=a,dst=/b'), 'UNSUPPORTED', "'image'");
+  const image = (...options: string[]) => bind(['rbind', ...options], 'docker.io/x:1');
+  assert.deepEqual(
+    parseMount('type=image,source=docker.io/x:1,destination=/b'),
+    image('ro', 'nosuid', 'nodev', 'x-oci.image'),
+  );
+  assert.deepEqual(
+    parseMount('type=image,src=docker.io/x:1,dst=/b,rw=true,subpath=/a/../c'),
+    image('rw', 'nosuid', 'nodev', 'x-oci.image', 'x-oci.subpath=/a/../c'),
+  );
+  for (const text of ['src=,dst=/b', 'dst=/b', 'src=x,dst=/', 'src=x,dst=/b,ro,rw', 'src=x,dst=/b,subpath=c'])
+    throwsOci(() => parseMount(`type=image,${text}`), 'USAGE', '--mount');
+  throwsOci(() => parseMount('type=nfs,src=a,dst=/b'), 'UNSUPPORTED', "'nfs'");
+  throwsOci(() => parseMount('type=image,src=a,dst=/b,idmap'), 'UNSUPPORTED', "'idmap'");
   throwsOci(() => parseMount('type=bind,src=/a,dst=/b,relabel=shared'), 'UNSUPPORTED', "'relabel'");
   throwsOci(() => parseTmpfs('t'), 'USAGE', '--tmpfs');
   throwsOci(() => parseTmpfs('/t:size=big'), 'USAGE', '--tmpfs size');

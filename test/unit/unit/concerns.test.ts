@@ -326,6 +326,7 @@ test('mounts', () => {
     [[bind([], { uidMappings: [{ containerID: 0, hostID: 0, size: 1 }] })], 'uidMappings'],
     [[{ destination: '/x', type: 'nfs' }], "'nfs'"],
     [[{ destination: '/proc', type: 'bind', source: '/a' }], "'/proc'"],
+    [[{ destination: '/run/', type: 'bind', source: '/a', options: ['idmap'] }], "'/run' with mapped ids"],
     [[{ destination: '/', type: 'bind', source: '/a' }], "'/'"],
     [[{ destination: '/run/.oci', type: 'tmpfs' }], "'/run/.oci'"],
     [[{ destination: '/proc', type: 'proc', options: ['hidepid=2'] }], "'hidepid=2'"],

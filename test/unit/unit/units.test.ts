@@ -158,11 +158,96 @@ test('volumes: read-only and writable binds, and a file of ours gives way', () =
     false,
     0n,
   ]);
+});
+
+test('places that systemd mistakes the names of are mounted upon by the setup, in what covers them', () => {
+  const bind = (destination: string, ...options: string[]) => ({
+    destination,
+    type: 'bind',
+    source: '/srv',
+    options,
+  });
+  const made = units({ mounts: [bind('/data'), bind('/a b'), bind('/data/x:y', 'ro')] });
+  const mnt = '/run/oci/containers/web/mnt';
+  assert.deepEqual((value(made, 'BindPaths') as unknown[]).slice(-2), [
+    [`${mnt}/run`, '/run', false, 16384n],
+    [`${mnt}/bind0`, '/data', false, 16384n],
+  ]);
+  const planted = (script: string) => script.split('\n').filter((line) => line.startsWith('plant '));
+  assert.deepEqual(planted(made.setupScript), [
+    "plant rootfs 'a b' bind1",
+    'plant bind0 x:y bind2 ,ro=recursive',
+  ]);
+  // where the image has links there
+  const places = new Map([
+    ['/a b', '/srv/a b'],
+    ['/srv', '/srv'],
+    ['/a b/c', '/run/x/c'],
+  ]);
+  const linked = units({ mounts: [bind('/srv'), bind('/a b'), bind('/a b/c')] }, {}, { places });
+  assert.deepEqual(planted(linked.setupScript), ["plant bind0 'a b' bind1", 'plant run x/c bind2']);
+  assert.doesNotMatch(units({ mounts: [bind('/data')] }).setupScript, /reach|plant/);
+  for (const [mounts, part] of [
+    [[bind('/proc/a b')], "'/proc/a b'"],
+    [[bind('/sys/fs/cgroup/a b')], "'/sys/fs/cgroup/a b'"],
+    [[bind('/data', 'ro'), bind('/data/a b')], "the mount at '/data' is read-only"],
+  ] as const)
+    throwsOci(() => units({ mounts: [...mounts] }), 'UNSUPPORTED', part);
   throwsOci(
-    () => units({ mounts: [{ destination: '/a b', type: 'bind', source: '/srv' }] }),
+    () => units({ mounts: [bind('/b'), bind('/a b')] }, {}, { places: new Map([['/a b', '/b']]) }),
     'UNSUPPORTED',
-    "'/a b'",
+    "another mount lies at '/b'",
   );
+});
+
+test('images are mounted by their layers', () => {
+  const image = (...options: string[]) => ({
+    destination: '/x',
+    type: 'bind',
+    source: 'other',
+    options: ['rbind', ...options, 'nosuid', 'nodev', 'x-oci.image'],
+  });
+  const images = new Map([
+    [
+      'other',
+      {
+        manifestDigest: `sha256:${'b'.repeat(64)}`,
+        layerTrees: ['/store/1', "/sto re/it's"],
+        rootAttributes: { uid: 2147352577, gid: 2147352578, mode: 0o1777 },
+      },
+    ],
+  ]);
+  const readOnly = units({ mounts: [image('ro')] }, {}, { images });
+  assert.deepEqual((value(readOnly, 'BindReadOnlyPaths') as unknown[]).at(-1), [
+    '/run/oci/containers/web/mnt/bind0',
+    '/x',
+    false,
+    16384n,
+  ]);
+  const script = readOnly.setupScript;
+  assert.match(script, /^mkdir u rootfs dev run etc l0 l1 l2 bind0t bind0l0 bind0l1 bind0l2$/m);
+  assert.match(
+    script,
+    /^ {2}'\/sto\\040re\/it'\\''s' "\$MOUNTS_FIELD\/bind0l2" none "bind,private,ro,X-mount.idmap=b:\$D:\$B:\$SIZE" \\$/m,
+  );
+  assert.match(
+    script,
+    / mount -t overlay -o userxattr,nosuid,nodev,lowerdir=bind0l2:bind0l1:bind0l0,ro "oci-\$NAME" bind0t\nmkdir bind0; mount --bind bind0t bind0$/m,
+  );
+  // written to in the container's own directory, also where its root is read-only
+  const writable = units({ readOnly: true, mounts: [image('rw')] }, {}, { images }).setupScript;
+  assert.match(writable, /"\$MOUNTS_FIELD\/u" none/);
+  assert.match(
+    writable,
+    /^mkdir -p "\$WRITABLE\/bind\d\/data" .*; chown 2147352577:2147352578 .*; chmod 1777 /m,
+  );
+  assert.match(writable, /,upperdir=u\/bind0\/data,workdir=u\/bind0\/work /);
+  const part = units({ mounts: [image('ro', 'x-oci.subpath=/a b/c')] }, {}, { images }).setupScript;
+  assert.match(
+    part,
+    /^\(reach bind0t 'a b\/c' bind0; mount -c --bind "\.\/\$part" "\$BUNDLE\/mnt\/bind0"\)$/m,
+  );
+  throwsOci(() => units({ mounts: [image('ro')] }), 'UNSUPPORTED', "the image at '/x'");
 });
 
 test('the shim joins the namespaces, becomes the user, and keeps the loader from the image', () => {
