@@ -208,10 +208,9 @@ test('after a boot without Node.js: in order, enabled and disabled with systemct
   assert.notEqual(again['UID'], UID);
   assert.equal(again['TimeoutStopUSec'], '1s');
   await script('systemctl stop web'); // takes the one that requires it along
-  assert.equal(
-    (await machine.run(['systemctl', 'is-active', 'web', 'second'])).stdout,
-    'inactive\ninactive\n',
-  );
+  // 257 may have taken a payload for somebody else's child, and then calls its end a failure
+  const ended = OPTIONS.suite === 'trixie' ? /^((inactive|failed)\n){2}$/ : /^inactive\ninactive\n$/;
+  assert.match((await machine.run(['systemctl', 'is-active', 'web', 'second'])).stdout, ended);
   await script('systemctl disable second; systemctl cat second.service >/dev/null');
   assert.equal(
     (await machine.run(['systemctl', 'is-enabled', 'web', 'second'])).stdout,
