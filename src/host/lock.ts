@@ -70,13 +70,7 @@ export async function lockFile(
   waiting: Waiting = {},
 ): Promise<Lock> {
   const fd = openSync(path, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
-  try {
-    await waitForLock(fd, mode, what, waiting);
-    return lockOf(fd);
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+  return lockOpened(fd, mode, what, waiting);
 }
 
 /** The same for a file that is only read, on a read-only file system, too; undefined where there is none. */
@@ -93,6 +87,11 @@ export async function lockPresentFile(
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
+  return lockOpened(fd, mode, what, waiting);
+}
+
+/** Takes `fd` over: it is closed with the lock, or here when there is none. */
+async function lockOpened(fd: number, mode: LockMode, what: string, waiting: Waiting): Promise<Lock> {
   try {
     await waitForLock(fd, mode, what, waiting);
     return lockOf(fd);
