@@ -102,7 +102,7 @@ export async function connect(
     systemd = await connectManager();
   } catch (error) {
     if (dryRun && error instanceof OciError && error.code === 'UNAVAILABLE')
-      return { systemd: undefined, features: { mixedKill: true, architecture: process.arch } };
+      return { systemd: undefined, features: { ownsMainProcess: true, architecture: process.arch } };
     throw error;
   }
   try {

@@ -295,20 +295,24 @@ function startRefusal(error: BusError, unit: string): OciError {
   }
 }
 
-/** systemd's own statuses for what fails before the program runs begin here (systemd.exec(5), "Process exit codes"). */
-const EXIT_CHDIR = 200;
+/** systemd's own status where execve() fails (systemd.exec(5), "Process exit codes"). */
+const EXIT_EXEC = 203;
 
 /**
- * Whether the payload itself ended, so fast that systemd counts the start as failed: 257 may hear of the end before it
- * hears of the execve() when PrivatePIDs= makes the process somebody else's child.
+ * Whether the payload itself ended, so fast that systemd counts the start as failed: before 258 its end may be heard of
+ * before the execve(), or while a command of ExecStartPost= still runs (src/unit/lifecycle.ts).
  */
 async function ranAndEnded(bus: Bus, unit: string): Promise<boolean> {
   const get = (name: string) => getProperty(bus, unitPath(unit), `${SYSTEMD}.Service`, name);
   if (!unit.endsWith('.service')) return false;
   // protocol: it was to say that it is ready, and did not
   if ((await get('Result')) === 'protocol') return false;
-  const [code, status] = await Promise.all([get('ExecMainCode'), get('ExecMainStatus')]);
-  return Number(code) > 1 || (Number(code) === 1 && Number(status) < EXIT_CHDIR);
+  const [code, status, handoff] = await Promise.all(
+    ['ExecMainCode', 'ExecMainStatus', 'ExecMainHandoffTimestamp'].map(async (name) =>
+      Number(await get(name)),
+    ),
+  );
+  return code! > 0 && handoff! > 0 && !(code === 1 && status === EXIT_EXEC);
 }
 
 /** Why a start job failed: the words of the unit that failed, which is the first helper when that is a dependency. */

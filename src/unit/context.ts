@@ -111,8 +111,8 @@ export interface BridgeAttachment {
 
 /** What the running systemd has, found by probing its properties. */
 export interface Features {
-  /** KillMode=mixed stops a unit with PrivatePIDs= gracefully (since 258). */
-  mixedKill: boolean;
+  /** The main process of PrivatePIDs= is systemd's own child from the beginning (since 258). */
+  ownsMainProcess: boolean;
   /** As process.arch names it. */
   architecture: string;
 }

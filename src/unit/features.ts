@@ -21,5 +21,5 @@ export function featuresOf(properties: ReadonlySet<string>, version: string, arc
     throw new OciError('UNSUPPORTED', `systemd ${version} is too old: it has no ${missing.join(', ')}`, {
       hint: 'Use systemd 257 or later: Debian 13, RHEL 10, Fedora 42, Ubuntu 26.04.',
     });
-  return { mixedKill: properties.has('DelegateNamespaces'), architecture };
+  return { ownsMainProcess: properties.has('DelegateNamespaces'), architecture };
 }

@@ -5,7 +5,18 @@ import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { parseSignal } from '../oci/signal.ts';
 import type { UnitContext } from './context.ts';
 import { planMounts } from './mounts.ts';
-import { boolean, count32, exec, list, type Setting, seconds, signal, string } from './setting.ts';
+import {
+  boolean,
+  count32,
+  exec,
+  execBeside,
+  list,
+  type Setting,
+  seconds,
+  signal,
+  string,
+} from './setting.ts';
+import { nothingArgv } from './shim.ts';
 
 export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext): Setting[] {
   const setup = `${context.unit}-setup.service`;
@@ -24,8 +35,7 @@ export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext
     list('After', [setup, ...other], 'Unit'),
     ...(partOf.length > 0 ? [list('PartOf', partOf, 'Unit')] : []),
     string('CollectMode', 'inactive-or-failed', 'Unit'),
-    // before 258 systemd takes the main process of PrivatePIDs= for a foreign one, and mixed would kill it at once
-    string('KillMode', context.features.mixedKill ? 'mixed' : 'control-group'),
+    ...(context.features.ownsMainProcess ? [string('KillMode', 'mixed')] : foreignProcessSettings()),
     signal('KillSignal', stop.number, stop.name),
     seconds(
       'TimeoutStopSec',
@@ -39,6 +49,15 @@ export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext
     ...(planMounts(spec).cgroup === 'writable' ? [string('DelegateSubgroup', 'payload')] : []),
     ...restartSettings(spec.annotations[ANNOTATION.restart] ?? 'no'),
   ];
+}
+
+/**
+ * Before 258 systemd may take the main process of PrivatePIDs= for a foreign one, where it hears of it while its parent
+ * is still there. Of a foreign one that is dead by the time its start is seen it asks no exit status, unless a command
+ * of ExecStartPost= has to be waited for: that ends later, and so is heard of later. And mixed would kill it at once.
+ */
+function foreignProcessSettings(): Setting[] {
+  return [execBeside('ExecStartPost', nothingArgv()), string('KillMode', 'control-group')];
 }
 
 /** What `systemctl stop` stopped is never started again: always and unless-stopped are the same. */

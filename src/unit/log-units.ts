@@ -18,7 +18,7 @@ import { journalFields, logTag } from './identity.ts';
 import {
   boolean,
   exec,
-  execAfter,
+  execBeside,
   list,
   listen,
   logExtraFields,
@@ -80,7 +80,7 @@ export function payloadLogSettings(context: UnitContext): Setting[] {
   return [
     list('Wants', [socket], 'Unit'),
     list('After', [socket], 'Unit'),
-    execAfter(drainArgv(`/dev/${LOG_FIFO}`)),
+    execBeside('ExecStopPost', drainArgv(`/dev/${LOG_FIFO}`)),
   ];
 }
 

@@ -246,16 +246,16 @@ export function exec(name: 'ExecStart' | 'ExecStop' | 'ExecStopPost', argv: read
 }
 
 /**
- * After the payload, as its user and in its tree: what it runs must be the shim's. systemd looks for the program of
- * every command below RootDirectory=, with `+` as root of the host: never that here. Its failure is ignored.
+ * Beside or after the payload, as its user and in its tree: what it runs must be the shim's. systemd looks for the
+ * program of every command below RootDirectory=, with `+` as root of the host: never that here. Its failure is ignored.
  */
-export function execAfter(argv: readonly string[]): Setting {
+export function execBeside(name: 'ExecStartPost' | 'ExecStopPost', argv: readonly string[]): Setting {
   return setting(
     'Service',
-    'ExecStopPostEx',
+    `${name}Ex`,
     'a(sasas)',
     [[argv[0], argv, ['ignore-failure', 'no-env-expand']]],
-    [`ExecStopPost=-:${commandLine(argv)}`],
+    [`${name}=-:${commandLine(argv)}`],
   );
 }
 

@@ -82,6 +82,11 @@ export function execArgv(process: Process, seccomp: boolean): string[] {
   ];
 }
 
+/** argv of a program that does nothing and says nothing. */
+export function nothingArgv(): string[] {
+  return [...LOADER.slice(0, 1), '--verify', `${SHIM_DIR}/env`];
+}
+
 /**
  * argv that copies what is in a fifo, as much as one can hold (pipe(7), pipe-max-size), and does not wait for more: it
  * ends with an error that is none. The shell does not see the container's environment.

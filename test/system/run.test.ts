@@ -159,6 +159,7 @@ test('services that were started meanwhile keep no copy of the mounts', async ()
 
 test('--wait and --pipe: the payload’s status and streams', async () => {
   assert.equal((await run('--wait', BUSYBOX, 'sh', '-c', 'exit 42')).status, 42);
+  assert.equal((await run('--wait', BUSYBOX, 'sh', '-c', 'exit 255')).status, 255);
   const killed = await machine.script(
     `oci-run --wait --unit victim ${BUSYBOX} sleep 100 & until systemctl is-active --quiet victim; do sleep 0.05; done; systemctl kill -s KILL victim; wait $! || echo $?`,
   );

@@ -189,7 +189,7 @@ test('process: limits, priorities, personality', () => {
   const linux = { personality: { domain: 'LINUX32' } };
   const personality = (architecture: string) =>
     values(
-      payloadSettings(specWith({ linux }), { features: { mixedKill: true, architecture } }),
+      payloadSettings(specWith({ linux }), { features: { ownsMainProcess: true, architecture } }),
       'Personality',
     );
   assert.deepEqual(personality('x64'), { Personality: 'x86' });

@@ -19,7 +19,7 @@ export const CONTEXT: UnitContext = {
   scaffold: { directories: ['/proc'], files: [], cover: [] },
   cwdBy: 'unit',
   copyUp: new Map([['/data', '/srv/data']]),
-  features: { mixedKill: true, architecture: 'x64' },
+  features: { ownsMainProcess: true, architecture: 'x64' },
 };
 
 type Part = Record<string, unknown>;

@@ -76,7 +76,7 @@ const context: UnitContext = {
   cwdBy: 'unit',
   copyUp: new Map(),
   networkFiles: { hosts: [], nameservers: [], searchDomains: [], resolverOptions: [] },
-  features: { mixedKill: true, architecture: 'x64' },
+  features: { ownsMainProcess: true, architecture: 'x64' },
 };
 
 function units(
@@ -114,10 +114,17 @@ test('life cycle: stop signal, time-out, kill mode by what systemd has', () => {
   assert.equal(value(units({ stopSignal: 'SIGRTMIN+3', stopTimeoutSeconds: 3 }), 'KillSignal'), 37);
   assert.equal(value(units({ stopTimeoutSeconds: 3 }), 'TimeoutStopUSec'), 3_000_000n);
   assert.equal(value(units(), 'KillMode'), 'mixed');
-  assert.equal(
-    value(units({}, {}, { features: { mixedKill: false, architecture: 'x64' } }), 'KillMode'),
-    'control-group',
-  );
+  assert.equal(value(units(), 'ExecStartPostEx'), undefined);
+  const older = units({}, {}, { features: { ownsMainProcess: false, architecture: 'x64' } });
+  assert.equal(value(older, 'KillMode'), 'control-group');
+  // in the container, as its user: never with `+`
+  assert.deepEqual(value(older, 'ExecStartPostEx'), [
+    [
+      '/run/.oci/ld.so',
+      ['/run/.oci/ld.so', '--verify', '/run/.oci/env'],
+      ['ignore-failure', 'no-env-expand'],
+    ],
+  ]);
 });
 
 test('read-only: no upper directory, and places to write', () => {
@@ -375,9 +382,9 @@ test('a systemd without the needed properties is refused by name', () => {
     'DelegateSubgroup',
     'SetLoginEnvironment',
   ];
-  assert.deepEqual(featuresOf(new Set(has), '257', 'x64'), { mixedKill: false, architecture: 'x64' });
+  assert.deepEqual(featuresOf(new Set(has), '257', 'x64'), { ownsMainProcess: false, architecture: 'x64' });
   assert.deepEqual(featuresOf(new Set([...has, 'DelegateNamespaces']), '262', 'x64'), {
-    mixedKill: true,
+    ownsMainProcess: true,
     architecture: 'x64',
   });
   throwsOci(
