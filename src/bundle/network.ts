@@ -41,29 +41,33 @@ export function isNetworkName(text: string): boolean {
   return /^[a-z][a-z0-9_-]{0,14}$/.test(text);
 }
 
-/** `[IP:]HOST:CONTAINER[/PROTOCOL]`, where HOST and CONTAINER may be ranges of the same length. */
+/**
+ * `[[IP:][HOST]:]CONTAINER[/PROTOCOL]`, where HOST and CONTAINER may be ranges of the same length. Without HOST the
+ * ports of the host are chosen when the container starts.
+ */
 export function parsePublish(text: string): PublishedPort {
   const usage = (why: string, hint = 'Write it as --publish 8080:80, or 127.0.0.1:8080:80/udp.') =>
     new OciError('USAGE', `--publish: ${quote(text)}: ${why}`, { hint });
-  const [, address, host, container = '', protocol = 'tcp'] =
+  const [, address = '', host = '', container = '', protocol = 'tcp'] =
     /^(?:(?:(\[[^\]]*\]|[^:[\]/]*):)?([0-9-]*):)?([0-9-]+)(?:\/([a-z]+))?$/.exec(text) ?? [];
-  if (container === '') throw usage('it is not [IP:]HOST:CONTAINER[/PROTOCOL]');
-  if (host === undefined || host === '') throw usage('it names no port of the host');
+  if (container === '') throw usage('it is not [[IP:][HOST]:]CONTAINER[/PROTOCOL]');
   if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp')
     throw usage(`${quote(protocol)} is no protocol`, 'Use tcp, udp or sctp.');
-  const hostAddress = address === undefined ? '' : address.replace(/^\[(.*)\]$/, '$1');
-  if (hostAddress !== '' && !isAddress(hostAddress)) throw usage(`${quote(hostAddress)} is no address`);
-  const hostPorts = parsePorts(host);
+  const hostAddress = address.replace(/^\[(.*)\]$/, '$1');
+  if (address !== '' && !isAddress(hostAddress)) throw usage(`${quote(hostAddress)} is no address`);
+  if (/^[0:]*:0*1$/.test(hostAddress))
+    throw usage("Linux leads no connections away from IPv6's loopback", 'Use 127.0.0.1, or no address.');
   const containerPorts = parsePorts(container);
+  const hostPorts = host === '' ? { first: undefined, count: containerPorts?.count } : parsePorts(host);
   if (hostPorts === undefined || containerPorts === undefined)
     throw usage('a port is a number from 1 to 65535');
   if (hostPorts.count !== containerPorts.count) throw usage('the two ranges are not of the same length');
   return {
     ...(ANY_ADDRESS.includes(hostAddress) ? {} : { hostAddress }),
-    hostPort: hostPorts.first,
+    ...(hostPorts.first === undefined ? {} : { hostPort: hostPorts.first }),
     containerPort: containerPorts.first,
     protocol,
-    count: hostPorts.count,
+    count: containerPorts.count,
   };
 }
 
@@ -77,10 +81,34 @@ function parsePorts(text: string): { first: number; count: number } | undefined 
 }
 
 /** `127.0.0.1:8080->80/tcp`. */
-export function formatPort({ hostAddress, hostPort, containerPort, protocol, count }: PublishedPort): string {
+export function formatPort({
+  hostAddress,
+  hostPort = 0,
+  containerPort,
+  protocol,
+  count,
+}: PublishedPort): string {
   const range = (first: number) => (count === 1 ? `${first}` : `${first}-${first + count - 1}`);
-  const host = hostAddress?.includes(':') ? `[${hostAddress}]` : hostAddress;
-  return `${host === undefined ? '' : `${host}:`}${range(hostPort)}->${range(containerPort)}/${protocol}`;
+  const host = hostAddress === undefined ? '' : `${bracketed(hostAddress)}:`;
+  return `${host}${range(hostPort)}->${range(containerPort)}/${protocol}`;
+}
+
+/** Each port by itself: `80/tcp` → `0.0.0.0:8080`. */
+export function eachPort({
+  hostAddress = '0.0.0.0',
+  hostPort = 0,
+  containerPort,
+  protocol,
+  count,
+}: PublishedPort): [string, string][] {
+  return Array.from({ length: count }, (_, index) => [
+    `${containerPort + index}/${protocol}`,
+    `${bracketed(hostAddress)}:${hostPort + index}`,
+  ]);
+}
+
+function bracketed(address: string): string {
+  return address.includes(':') ? `[${address}]` : address;
 }
 
 export function parseIP(text: string): number {

@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
-import { formatPort } from '../bundle/network.ts';
+import { eachPort, formatPort } from '../bundle/network.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { parseSignal, type Signal } from '../oci/signal.ts';
 import type { Manager } from '../systemd/manager.ts';
@@ -22,6 +22,10 @@ interface ExecOptions extends CommonOptions {
 export function containerCommands(program: Command): void {
   const each = (value: string, previous: string[] = []) => [...previous, value];
   program.command('ps').description('list the containers').action(withManager(ps));
+  program
+    .command('port <unit> [port]')
+    .description('list the published ports of a container, or where one of them is')
+    .action(withManager(port));
   program
     .command('exec <unit> <command...>')
     .description('run a further command in a container')
@@ -107,6 +111,23 @@ async function ps({ output, runRoot, manager }: Context<CommonOptions>): Promise
       command.join(' ').slice(0, 40),
     ]),
   );
+}
+
+async function port(
+  { output, runRoot }: Context<CommonOptions>,
+  name: string,
+  wanted: string | undefined,
+): Promise<void> {
+  const { requireContainer } = await import('../containers.ts');
+  const { unit, network } = requireContainer(runRoot, name);
+  const full = wanted === undefined || wanted.includes('/') ? wanted : `${wanted}/tcp`;
+  const ports = network.ports.flatMap(eachPort).filter(([inside]) => full === undefined || inside === full);
+  if (full !== undefined && ports.length === 0)
+    throw new OciError('INPUT_NOT_FOUND', `container ${quote(unit)} publishes no port ${quote(full)}`, {
+      hint: `List them with: ocictl port ${unit}.`,
+    });
+  if (output.json) return output.value(ports.map(([container, host]) => ({ container, host })));
+  for (const [inside, host] of ports) output.line(full === undefined ? `${inside} -> ${host}` : host);
 }
 
 async function exec(

@@ -55,7 +55,6 @@ const COMMANDS: Readonly<Record<string, string>> = {
   build: 'Build it with buildah or podman, and get it from there: oci-pull oci-archive:FILE.',
   create: 'Start it with oci-run IMAGE.',
   info: 'See ocictl du and ocictl ps.',
-  port: 'List the ports with ocictl ps.',
   prune: 'Use ocictl gc.',
   pull: 'Use oci-pull IMAGE.',
   restart: 'Use systemctl restart UNIT.',

@@ -116,7 +116,11 @@ export function containerOptions(program: Command): Command {
       '--net, --network <mode>',
       'private, none, host, bridge[:name], container=unit or ns:path (default: private, with ports bridge)',
     )
-    .option('--publish <[ip:]host:container[/protocol]>', 'lead a port of the host into the container', each)
+    .option(
+      '--publish <[[ip:][host]:]container[/protocol]>',
+      'lead a port of the host into the container',
+      each,
+    )
     .option('--ip <address>', 'fixed address in the network of the bridge')
     .option('--add-host <name:address>', "add a line to /etc/hosts; host-gateway is the host's address", each)
     .option('--dns <address>', 'name server in /etc/resolv.conf', each)

@@ -22,7 +22,8 @@ export function formatIPv4(value: number): string {
 export interface PublishedPort {
   /** Of the host; undefined: all of them. */
   hostAddress?: string;
-  hostPort: number;
+  /** undefined: one that is free when the container starts. */
+  hostPort?: number;
   containerPort: number;
   protocol: 'tcp' | 'udp' | 'sctp';
   /** So many ports, beginning with these two. */

@@ -16,6 +16,7 @@ import { formatIPv4, type PublishedPort } from '../oci/address.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import type { BridgeAttachment, BridgeNetwork, UnitContext } from './context.ts';
+import { portLines, portVariable } from './setup-ports.ts';
 import { shellWord } from './shell.ts';
 
 const STATE = '/run/oci/network';
@@ -39,7 +40,7 @@ if [ -z "$(ls ${STATE}/ipam/${network.name})" ]; then
   [ -z "$(ip -4 route show exact ${subnet(network)})" ] ||
     fail 'the addresses ${subnet(network)} of network ${network.name} are in use on this host: choose others in oci.conf'
 fi
-${publishLines(ports)}
+${portLines(ports, `${STATE}/ports`)}
 ${addressLines(bridge)}
 GATEWAY=${gateway(network)}
 INTERFACE=oci-$(printf %x $B)
@@ -103,38 +104,6 @@ run_netavark() {
 
 const LOCK = `exec 7>/run/oci/network.lock
 flock 7`;
-
-/** Refuses what somebody listens on or has published: netavark would silently take the connections away from it. */
-function publishLines(ports: readonly PublishedPort[]): string {
-  if (ports.length === 0) return '';
-  const calls = ports.map(
-    ({ protocol, hostPort, count, hostAddress }) =>
-      `publish ${protocol} ${hostPort} ${hostPort + count - 1} ${hostAddress ?? '-'}`,
-  );
-  return `
-publish() {
-  label="port $2/$1"
-  [ $2 = $3 ] || label="one of the ports $2-$3/$1"
-  ${'ss --no-header --listening --numeric --$1 "( sport >= :$2 and sport <= :$3 )"'} | while read -r _ _ _ address _; do
-    address=\${address%:*}
-    address=\${address%%%*}
-    address=\${address#[}
-    case \${address%]} in
-      0.0.0.0 | '*' | :: | "$4") fail "$label is in use on the host: see ss -lnp" ;;
-      *) [ "$4" != - ] || fail "$label is in use on the host: see ss -lnp" ;;
-    esac
-  done
-  cat ${STATE}/ports/* 2>/dev/null | while read -r protocol first last address unit; do
-    if [ $protocol = $1 ] && [ $first -le $3 ] && [ $last -ge $2 ]; then
-      case $4,$address in
-        -,* | *,- | "$address,$address") fail "$label is published by $unit already" ;;
-      esac
-    fi
-  done
-  echo "$1 $2 $3 $4 $NAME" >>"${STATE}/ports/$NAME"
-}
-${calls.join('\n')}`;
-}
 
 /** IP4 and IP6 of the container. */
 function addressLines({ network, address }: BridgeAttachment): string {
@@ -233,9 +202,9 @@ function netavarkInput(
         options: { isolate: 'strict' },
       },
     },
-    port_mappings: ports.map(({ hostAddress, hostPort, containerPort, protocol, count }) => ({
+    port_mappings: ports.map(({ hostAddress, hostPort, containerPort, protocol, count }, index) => ({
       host_ip: hostAddress ?? '',
-      host_port: hostPort,
+      host_port: hostPort ?? (variable(portVariable(index)) as unknown as number),
       container_port: containerPort,
       protocol,
       range: count,
@@ -245,13 +214,16 @@ function netavarkInput(
   return JSON.stringify(document satisfies NetavarkInput)
     .split(/"\\u0000(\w+)\\u0000"/)
     .map((part, index) =>
-      index % 2 === 0 ? shellWord(part) : part === 'DNS' ? '"$DNS"' : `'"'"$${part}"'"'`,
+      index % 2 === 0 ? shellWord(part) : BARE.test(part) ? `"$${part}"` : `'"'"$${part}"'"'`,
     )
     .join('');
 }
 
+/** No strings: a boolean and numbers. */
+const BARE = /^(DNS|PORT\d+)$/;
+
 /** Stands for a variable of the script in the JSON. No other string there begins and ends with a NUL. */
-function variable(name: 'IP4' | 'IP6' | 'INTERFACE' | 'DNS'): string {
+function variable(name: string): string {
   return `\0${name}\0`;
 }
 

@@ -166,6 +166,37 @@ test('UDP, ranges, one address of the host, and its own published port', async (
   await stop('hairpin');
 });
 
+test('a port of the host that is not named is a free one, which ps and port tell', async () => {
+  await started(
+    '--unit',
+    'any',
+    '-p',
+    '80',
+    '-p',
+    '127.0.0.1::81-82/udp',
+    BUSYBOX,
+    'sh',
+    '-c',
+    serve(80, 'any'),
+  );
+  const [web, ...udp] = (await text('ocictl port any')).split('\n');
+  const [, first = ''] = /^80\/tcp -> 0\.0\.0\.0:(\d{5})$/.exec(web!) ?? [];
+  assert.equal(await text(`curl -sS --retry 5 --retry-connrefused http://127.0.0.1:${first}/`), 'any');
+  const number = Number(/:(\d{5})$/.exec(udp[0]!)?.[1]);
+  assert.deepEqual(udp, [`81/udp -> 127.0.0.1:${number}`, `82/udp -> 127.0.0.1:${number + 1}`]);
+  assert.equal(await text('ocictl port any 82/udp'), `127.0.0.1:${number + 1}`);
+  assert.match(
+    await text('ocictl ps'),
+    new RegExp(` ${first}->80/tcp, 127\\.0\\.0\\.1:${number}-${number + 1}->81-82/udp `),
+  );
+  const missing = await machine.run(['ocictl', 'port', 'any', '81']);
+  assert.deepEqual(missing, {
+    ...{ status: 66, stdout: '' },
+    stderr: "ocictl: container 'any' publishes no port '81/tcp'\nhint: List them with: ocictl port any.\n",
+  });
+  await stop('any');
+});
+
 test('a port that is in use is refused, whoever has it, and the container that has it serves on', async () => {
   await text(
     `systemd-run -q --unit listener perl -MIO::Socket -e 'my $s = IO::Socket::INET->new(Listen => 1, LocalPort => 8090); sleep 99'; sleep 0.3`,

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  eachPort,
   formatPort,
   parseIP,
   parseNetwork,
@@ -53,12 +54,23 @@ test('published ports', () => {
   assert.deepEqual(parsePublish('[::]:8080:80'), tcp(8080, 80));
   assert.deepEqual(parsePublish('8000-8010:9000-9010'), tcp(8000, 9000, { count: 11 }));
   assert.deepEqual(parsePublish('1-65535:1-65535').count, 65535);
+  const chosen = (containerPort: number, rest = {}) => ({
+    ...{ containerPort, protocol: 'tcp', count: 1 },
+    ...rest,
+  });
+  assert.deepEqual(parsePublish('80'), chosen(80));
+  assert.deepEqual(parsePublish(':80'), chosen(80));
+  assert.deepEqual(parsePublish('80-82/udp'), chosen(80, { count: 3, protocol: 'udp' }));
+  assert.deepEqual(parsePublish('127.0.0.1::80'), chosen(80, { hostAddress: '127.0.0.1' }));
+  for (const loopback of ['[::1]:8080:80', '[0:0::1]::80', '[0:0:0:0:0:0:0:1]:1:1'])
+    throwsOci(() => parsePublish(loopback), 'USAGE', 'loopback');
   for (const text of [
     ...[
       '',
-      '80',
-      ':80',
-      '127.0.0.1::80',
+      ':',
+      '0',
+      '65536',
+      '127.0.0.1:80:',
       '0:80',
       '80:0',
       '65536:1',
@@ -84,8 +96,13 @@ test('published ports', () => {
 });
 
 test('ports in words', () => {
-  for (const text of ['8080->80/tcp', '127.0.0.1:1-3->4-6/udp', '[::1]:1->2/sctp'])
+  for (const text of ['8080->80/tcp', '127.0.0.1:1-3->4-6/udp', '[fe80::1]:1->2/sctp'])
     assert.equal(formatPort(parsePublish(text.replace('->', ':'))), text);
+  assert.deepEqual(eachPort(parsePublish('8080-8081:80-81/udp')), [
+    ['80/udp', '0.0.0.0:8080'],
+    ['81/udp', '0.0.0.0:8081'],
+  ]);
+  assert.deepEqual(eachPort(parsePublish('[fe80::1]:1:2')), [['2/tcp', '[fe80::1]:1']]);
 });
 
 test('addresses and words of resolv.conf', () => {

@@ -28,7 +28,7 @@ function netavarkInput(setup: string): unknown {
   const [, words = ''] = /printf %s (.*) >"\$BUNDLE\/network\.json"\)$/m.exec(setup) ?? [];
   const { stdout } = spawnSync('/bin/sh', ['-c', `printf %s ${words}`], {
     encoding: 'utf8',
-    env: { IP4: '10.90.0.9', IP6: 'fd90::9', INTERFACE: 'oci-80000', DNS: 'true' },
+    env: { PORT1: '50000', IP4: '10.90.0.9', IP6: 'fd90::9', INTERFACE: 'oci-80000', DNS: 'true' },
   });
   return JSON.parse(stdout);
 }
@@ -36,6 +36,7 @@ function netavarkInput(setup: string): unknown {
 test('what netavark is told', () => {
   const ports = [
     { hostPort: 8080, containerPort: 80, protocol: 'tcp', count: 2, hostAddress: '127.0.0.1' },
+    { containerPort: 53, protocol: 'udp', count: 1 },
   ] as const;
   const { setup } = scripts(
     { bridge: { network: OCI0, ports }, networkFiles: { ...FILES, nameservers: ['10.1.1.1'] } },
@@ -69,10 +70,14 @@ test('what netavark is told', () => {
         options: { isolate: 'strict' },
       },
     },
-    port_mappings: [{ host_ip: '127.0.0.1', host_port: 8080, container_port: 80, protocol: 'tcp', range: 2 }],
+    port_mappings: [
+      { host_ip: '127.0.0.1', host_port: 8080, container_port: 80, protocol: 'tcp', range: 2 },
+      { host_ip: '', host_port: 50000, container_port: 53, protocol: 'udp', range: 1 },
+    ],
     dns_servers: ['10.1.1.1'],
   });
   assert.match(setup, /^publish tcp 8080 8081 127\.0\.0\.1$/m);
+  assert.match(setup, /^choose udp 1 -\nPORT1=\$port$/m);
 });
 
 test('no name steers the shell or the JSON', () => {
