@@ -4,20 +4,25 @@
  *
  * Invariant: nothing is mounted or written here, and no path of the tree is followed out of it.
  */
-import { statSync } from 'node:fs';
+import { existsSync, lstatSync, statSync } from 'node:fs';
 import { COMMAND_HEAD_BYTES, checkCommand } from './bundle/command.ts';
 import { canonicalPoint, type Point, planScaffold } from './bundle/scaffold.ts';
 import { searchBit, whoEntersDirectory } from './bundle/working-directory.ts';
-import { IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
+import { ANNOTATION, IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
 import { type MergedTree, openMergedTree } from './store/merged-tree.ts';
 import type { UnitContext } from './unit/context.ts';
+import { MASKS } from './unit/filesystem.ts';
 import { isBind, withoutDots } from './unit/mounts.ts';
 import { isPlainPath } from './unit/setting.ts';
 
 /** The same for a container of an image and one of a bundle. */
-export type CommonContext = Omit<UnitContext, 'scaffold' | 'rootAttributes' | 'copyUp' | 'cwdBy'>;
+export interface CommonContext
+  extends Omit<UnitContext, 'scaffold' | 'rootAttributes' | 'copyUp' | 'cwdBy' | 'kernelPaths'> {
+  /** By oci-run, not by systemd at some other time. */
+  startsNow?: boolean;
+}
 
 /**
  * `directories` and `files`: what must exist in the root beside the mount points of `spec`. Throws COMMAND_NOT_FOUND,
@@ -26,7 +31,7 @@ export type CommonContext = Omit<UnitContext, 'scaffold' | 'rootAttributes' | 'c
 export function containerContext(
   spec: RuntimeSpec,
   tree: MergedTree,
-  common: CommonContext,
+  { startsNow, ...common }: CommonContext,
   points: { directories: readonly string[]; files: readonly string[] },
 ): UnitContext {
   const mounts = spec.mounts.filter((mount) => isBind(mount) || mount.type === 'tmpfs');
@@ -78,6 +83,9 @@ export function containerContext(
         .map((path) => [path, canonicalPoint(path, lookup)] as const)
         .filter(([, place]) => lookup(place)?.kind === 'directory'),
     ),
+    ...(startsNow && common.sockets === undefined && !spec.annotations[ANNOTATION.restart]
+      ? { kernelPaths: kernelPaths(spec.linux.maskedPaths) }
+      : {}),
     ...(mounts.every(({ destination }) => isPlainPath(destination))
       ? {}
       : {
@@ -89,6 +97,21 @@ export function containerContext(
           ),
         }),
   };
+}
+
+/** What the kernel has there now. Of these the container's own /proc and /sys have the same, whatever its namespaces. */
+const KERNEL_PATH =
+  /^\/(proc\/[a-z][\w-]*|sys\/(firmware|kernel\/\w+|fs\/selinux|devices\/virtual\/powercap))$/;
+
+function kernelPaths(paths: readonly string[]): ReadonlyMap<string, 'directory' | 'file'> {
+  const kinds = new Map<string, 'directory' | 'file'>();
+  if (!existsSync(`${MASKS}/dir`) || !existsSync(`${MASKS}/reg`)) return kinds;
+  for (const path of paths.filter((each) => KERNEL_PATH.test(each))) {
+    const stat = lstatSync(path, { throwIfNoEntry: false });
+    if (stat?.isDirectory()) kinds.set(path, 'directory');
+    else if (stat?.isFile()) kinds.set(path, 'file');
+  }
+  return kinds;
 }
 
 /** What programs expect, and images leave out. */

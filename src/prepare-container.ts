@@ -39,6 +39,8 @@ export interface PlaceRequest {
   /** Its streams are a terminal. */
   terminal?: boolean;
   sockets?: UnitContext['sockets'];
+  /** By oci-run, not by systemd at some other time. */
+  startsNow?: boolean;
   notify?: boolean;
   /** --property. */
   extraSettings?: readonly Setting[];
@@ -136,6 +138,7 @@ export function placeOf(request: PlaceRequest) {
     features: request.features,
     ...(stdio === undefined ? {} : { stdio }),
     ...(request.sockets === undefined ? {} : { sockets: request.sockets }),
+    ...(request.startsNow === undefined ? {} : { startsNow: request.startsNow }),
     ...(request.notify === undefined ? {} : { notify: request.notify }),
     ...(request.extraSettings === undefined ? {} : { extraSettings: request.extraSettings }),
   };

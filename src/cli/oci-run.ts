@@ -116,6 +116,7 @@ async function run(
     const { container, image } = await prepare(async () => {
       if (!options.tty && (options.pipe || options.interactive)) streams = await openStreams();
       return {
+        startsNow: true,
         slice: parseSlice(options.slice),
         features: manager.features,
         extraSettings,
@@ -149,7 +150,7 @@ async function run(
 /** What is known of a place only once systemd answers and the streams are open. */
 type LatePlace = Pick<
   PlaceRequest,
-  'slice' | 'features' | 'stdio' | 'terminal' | 'extraSettings' | 'sockets' | 'notify'
+  'slice' | 'startsNow' | 'features' | 'stdio' | 'terminal' | 'extraSettings' | 'sockets' | 'notify'
 >;
 type Preparation = (late: () => Promise<LatePlace>) => Promise<Prepared>;
 

@@ -45,6 +45,8 @@ export interface UnitContext {
   copyUp: ReadonlyMap<string, string>;
   /** Canonical paths of all mounts' destinations, where systemd mistakes the name of one. */
   places?: ReadonlyMap<string, string>;
+  /** Of linux.maskedPaths, what /proc and /sys have; only of a container that starts once, and now. */
+  kernelPaths?: ReadonlyMap<string, 'directory' | 'file'>;
   /** Images that are mounted, by the name in `source`. */
   images?: ReadonlyMap<string, ImageTree>;
   /** What the files in /etc say that every container of an image has; a bundle brings its own. */

@@ -123,7 +123,7 @@ export const FIELDS: Readonly<Record<string, Fate>> = {
   'linux.seccomp.listenerPath': { by: 'refused', how: 'no process listens' },
   'linux.seccomp.listenerMetadata': { by: 'refused', how: 'no process listens' },
   'linux.rootfsPropagation': { by: 'unit', how: 'MountFlags=; unbindable is refused' },
-  'linux.maskedPaths': { by: 'unit', how: 'InaccessiblePaths=' },
+  'linux.maskedPaths': { by: 'unit', how: 'InaccessiblePaths=, BindPaths=' },
   'linux.readonlyPaths': { by: 'unit', how: 'ReadOnlyPaths=' },
   'linux.mountLabel': { by: 'refused', how: 'an overlay of several layers has the labels of its files' },
   'linux.personality': { by: 'unit', how: 'Personality=; flags are refused' },

@@ -2,7 +2,7 @@
 import { quote } from '../oci/errors.ts';
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { mountDir, type UnitContext } from './context.ts';
-import { type MountPlan, planMounts } from './mounts.ts';
+import { type MountPlan, planMounts, withoutDots } from './mounts.ts';
 import { refusal } from './refuse.ts';
 import type { SeccompPlan } from './seccomp.ts';
 import { type Bind, binds, boolean, isPlainPath, list, mountFlags, type Setting, string } from './setting.ts';
@@ -37,20 +37,31 @@ export function filesystemSettings(
   const isRunReadOnly = spec.root.readonly === true && plan.run === undefined;
   const shim: Bind[] = [
     { source: `${context.sharedDir}/shim`, destination: SHIM_DIR, recursive: false },
+    ...(context.init === undefined
+      ? []
+      : [{ source: context.init, destination: `${SHIM_DIR}/init`, recursive: false }]),
+  ];
+  // nobody in the container is the owner of these: to mount them read-only as well would only cost time
+  const shimFiles: Bind[] = [
     { source: `${mnt}/userns`, destination: `${SHIM_DIR}/userns`, recursive: false },
     { source: `${mnt}/utsns`, destination: `${SHIM_DIR}/utsns`, recursive: false },
     ...(seccomp?.program === undefined
       ? []
       : [{ source: `${context.bundleDir}/seccomp`, destination: SECCOMP_FILTER, recursive: false }]),
-    ...(context.init === undefined
-      ? []
-      : [{ source: context.init, destination: `${SHIM_DIR}/init`, recursive: false }]),
   ];
+  const masks = maskBinds(spec, context);
+  const masked = new Set(masks.map(({ destination }) => destination));
   return [
     string('RootDirectory', `${mnt}/rootfs`),
-    binds('BindPaths', [...ours, ...(isRunReadOnly ? [] : run), ...writable]),
+    binds('BindPaths', [...shimFiles, ...masks, ...ours, ...(isRunReadOnly ? [] : run), ...writable]),
     binds('BindReadOnlyPaths', [...(isRunReadOnly ? run : []), ...shim, ...readOnly]),
-    list('InaccessiblePaths', inRoot('linux.maskedPaths', spec.linux.maskedPaths)),
+    list(
+      'InaccessiblePaths',
+      inRoot(
+        'linux.maskedPaths',
+        spec.linux.maskedPaths.filter((path) => !masked.has(path)),
+      ),
+    ),
     list(
       'ReadOnlyPaths',
       inRoot('linux.readonlyPaths', [
@@ -61,6 +72,29 @@ export function filesystemSettings(
     ...propagation(spec.linux.rootfsPropagation),
   ];
 }
+
+/**
+ * What InaccessiblePaths= mounts, without its remount as read-only, for each of which systemd reads the table of all
+ * mounts: a millisecond or two. The masks are host root's and closed to all: nothing in the container can write there.
+ * Only where nothing else is at the path, below it or masked above it, since systemd sorts that out for
+ * InaccessiblePaths= alone.
+ */
+function maskBinds({ linux, mounts }: RuntimeSpec, { kernelPaths = new Map() }: UnitContext): Bind[] {
+  const isAt = (path: string, directory: string) => `${path}/`.startsWith(`${directory}/`);
+  return [...new Set(linux.maskedPaths)].flatMap((path) => {
+    const kind = kernelPaths.get(path);
+    const isAlone =
+      [...mounts.map((mount) => withoutDots(mount.destination)), ...linux.readonlyPaths].every(
+        (other) => !isAt(other, path),
+      ) && linux.maskedPaths.every((other) => other === path || !(isAt(other, path) || isAt(path, other)));
+    return kind === undefined || !isAlone
+      ? []
+      : [{ source: `${MASKS}/${kind === 'directory' ? 'dir' : 'reg'}`, destination: path, recursive: false }];
+  });
+}
+
+/** systemd makes them when it starts. */
+export const MASKS = '/run/systemd/inaccessible';
 
 function plannedBinds(plan: MountPlan, mnt: string): { writable: Bind[]; readOnly: Bind[] } {
   const all = [...plan.temporary.map((mount) => ({ ...mount, recursive: false, source: '' })), ...plan.binds]

@@ -501,3 +501,41 @@ test('of the unit whose root is the image, systemd executes the shim and nothing
     ],
   );
 });
+
+test('masked paths of a container that starts at once are bound where nothing else is', () => {
+  const maskedPaths = [
+    '/proc/kcore',
+    '/proc/acpi',
+    '/proc/bus',
+    '/proc/bus/pci',
+    '/proc/fs',
+    '/opt',
+    '/sys/firmware',
+  ];
+  const spec = specWith({
+    linux: { maskedPaths, readonlyPaths: ['/sys', '/proc/fs/x'] },
+    mounts: [{ destination: '/sys/firmware/efi', type: 'bind', source: '/srv' }],
+  });
+  const masks = (settings: readonly Setting[]) => {
+    const { BindPaths, InaccessiblePaths } = values(settings, 'BindPaths', 'InaccessiblePaths');
+    const binds = (BindPaths as [string, string, boolean, bigint][]).filter(([from]) =>
+      from.startsWith('/run/systemd/'),
+    );
+    return [binds.map((bind) => bind.slice(0, 2)), InaccessiblePaths];
+  };
+  const kinds = {
+    '/proc/kcore': 'file',
+    '/proc/acpi': 'directory',
+    '/proc/bus': 'directory',
+    '/proc/fs': 'directory',
+    '/sys/firmware': 'directory',
+  } as const;
+  assert.deepEqual(masks(payloadSettings(spec, { kernelPaths: new Map(Object.entries(kinds)) })), [
+    [
+      ['/run/systemd/inaccessible/reg', '/proc/kcore'],
+      ['/run/systemd/inaccessible/dir', '/proc/acpi'],
+    ],
+    ['-+/proc/bus', '-+/proc/bus/pci', '-+/proc/fs', '-+/opt', '-+/sys/firmware'],
+  ]);
+  assert.deepEqual(masks(payloadSettings(spec)), [[], maskedPaths.map((path) => `-+${path}`)]);
+});

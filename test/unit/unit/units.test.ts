@@ -135,6 +135,9 @@ test('read-only: no upper directory, and places to write', () => {
     ([, destination]) => destination,
   );
   assert.deepEqual(destinations, [
+    '/run/.oci/userns',
+    '/run/.oci/utsns',
+    '/run/.oci/seccomp',
     '/dev',
     '/etc/hosts',
     '/etc/hostname',
