@@ -93,6 +93,7 @@ function bind() {
     removexattr: call('removexattr', 'int', 'void *', 'void *'),
     flock: call('flock', 'int', 'int', 'int'),
     syncfs: call('syncfs', 'int', 'int'),
+    ioctl: call('ioctl', 'int', 'int', 'uint64_t', 'void *'),
     umask: call('umask', 'uint32_t', 'uint32_t'),
   };
 }
@@ -391,4 +392,34 @@ export function tryFlock(fd: number, operation: number): boolean {
 /** Writes the whole file system of `fd` to the disk. */
 export function syncfs(fd: number): void {
   check(result(libc().syncfs(fd)), 'syncfs', 'the store');
+}
+
+const FS_IOC_ENABLE_VERITY = 0x40806685;
+const FS_IOC_MEASURE_VERITY = 0xc0046686;
+const VERITY_SHA256 = 1;
+const VERITY_BLOCK_BYTES = 4096;
+/** struct fsverity_enable_arg, all but the first fields zero: no salt, no signature. */
+const enableVerityArgument = Buffer.alloc(128);
+enableVerityArgument.writeUInt32LE(1, 0);
+enableVerityArgument.writeUInt32LE(VERITY_SHA256, 4);
+enableVerityArgument.writeUInt32LE(VERITY_BLOCK_BYTES, 8);
+
+/**
+ * Has the kernel guard the content of a file from now on: it can be read and deleted, but never written. `fd` is open for
+ * reading only, and nobody has it open for writing. False where the file system or the kernel has no fs-verity.
+ */
+export function enableVerity(fd: number): boolean {
+  const status = result(libc().ioctl(fd, FS_IOC_ENABLE_VERITY, enableVerityArgument));
+  if (status === -errno.ENOTTY || status === -errno.EOPNOTSUPP || status === -errno.EPERM) return false;
+  if (status !== -errno.EEXIST) check(status, 'enable fs-verity on', 'an object');
+  return true;
+}
+
+/** What the kernel guards the file with, in hex; undefined where it does not, or not with SHA-256. */
+export function measureVerity(fd: number): string | undefined {
+  const digest = Buffer.alloc(4 + 64);
+  digest.writeUInt16LE(64, 2);
+  if (result(libc().ioctl(fd, FS_IOC_MEASURE_VERITY, digest)) < 0) return undefined;
+  if (digest.readUInt16LE(0) !== VERITY_SHA256) return undefined;
+  return digest.toString('hex', 4, 4 + digest.readUInt16LE(2));
 }

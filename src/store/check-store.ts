@@ -26,7 +26,15 @@ import {
   readImageRecord,
 } from './images.ts';
 import { listLayerHexes, SKELETON_DIRECTORIES } from './layers.ts';
-import { hexOfImageFile, imagePath, type Layout, listDirectory, nameOfTagFile, SKELETON } from './layout.ts';
+import {
+  formatOfFile,
+  hexOfImageFile,
+  imagePath,
+  type Layout,
+  listDirectory,
+  nameOfTagFile,
+  SKELETON,
+} from './layout.ts';
 import { problemOf } from './problem.ts';
 
 export interface Damage {
@@ -185,7 +193,7 @@ function checkLinks(layout: Layout, kind: LinkKind, wanted: ReadonlySet<string> 
     if (name === undefined)
       return [{ kind: 'entry', name: `${kind}/${file}`, problem: 'does not belong there' }];
     const what = kind === 'tags' ? 'tag' : 'root';
-    if (hex === undefined || linkAt(join(layout[kind], file)) !== linkTarget(hex))
+    if (hex === undefined || linkAt(join(layout[kind], file)) !== linkTarget(hex, formatOfFile(file)))
       return [{ kind: what, name, problem: 'is no link to an image' }];
     if (lstatSync(imagePath(layout, hex), { throwIfNoEntry: false }) === undefined)
       return [{ kind: what, name, problem: `leads to the image ${hex.slice(0, 12)}, which is missing` }];

@@ -1,20 +1,22 @@
 /**
- * Names of images: tags/<escaped name>.mstack and roots/<escaped name>.mstack, links to an image. A tag is a name for
+ * Names of images: tags/<escaped name>.mstack (.composefs) and roots/<escaped name>.mstack, links to an image. A tag is a name for
  * people; a root keeps an image though it has no tag, for an installed service of that name.
  *
  * Moving a name is one rename, so a reader sees the old image or the new one; it is written after everything it leads
  * to is durable. An image that loses a name gets a new modification time: since then it may be garbage.
  */
-import { readlinkSync, renameSync, symlinkSync, unlinkSync, utimesSync } from 'node:fs';
+import { lstatSync, readlinkSync, renameSync, symlinkSync, unlinkSync, utimesSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type Digest, digestHex } from '../oci/digest.ts';
 import {
+  formatOfFile,
   hexOfImageFile,
   imageFileName,
   imagePath,
   type Layout,
   listDirectory,
   nameOfTagFile,
+  type StoreFormat,
   syncDirectory,
   tagFileName,
 } from './layout.ts';
@@ -24,8 +26,12 @@ export type LinkKind = 'tags' | 'roots';
 
 /** The hex digest that a name leads to. */
 export function readLink(layout: Layout, kind: LinkKind, name: string): string | undefined {
+  return readFile(layout, kind, name, 'composefs') ?? readFile(layout, kind, name, 'tree');
+}
+
+function readFile(layout: Layout, kind: LinkKind, name: string, format: StoreFormat): string | undefined {
   try {
-    return hexOfImageFile(basename(readlinkSync(join(layout[kind], tagFileName(name)))));
+    return hexOfImageFile(basename(readlinkSync(join(layout[kind], tagFileName(name, format)))));
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'EINVAL' || code === 'USAGE') return undefined;
@@ -40,31 +46,38 @@ export async function writeLink(
   name: string,
   digest: Digest,
 ): Promise<boolean> {
-  const file = tagFileName(name);
+  const hex = digestHex(digest);
+  const format = formatOfFile(imagePath(layout, hex));
+  const other = tagFileName(name, format === 'tree' ? 'composefs' : 'tree');
   const before = readLink(layout, kind, name);
-  if (before === digestHex(digest)) return false;
+  if (readFile(layout, kind, name, format) === hex && !isThere(layout, kind, other)) return false;
   const stage = await openPrivateStage(layout, 'tag');
   try {
     const link = join(stage.directory, 'link');
-    symlinkSync(linkTarget(digestHex(digest)), link);
-    renameSync(link, join(layout[kind], file));
+    symlinkSync(linkTarget(hex, format), link);
+    renameSync(link, join(layout[kind], tagFileName(name, format)));
+    // Of two links the composefs one counts, so each order of these two steps is one step to a reader.
+    if (isThere(layout, kind, other)) unlinkSync(join(layout[kind], other));
     syncDirectory(layout[kind]);
   } finally {
     stage.discard();
   }
-  if (before !== undefined) startGrace(layout, before);
+  if (before !== undefined && before !== hex) startGrace(layout, before);
   return true;
+}
+
+function isThere(layout: Layout, kind: LinkKind, file: string): boolean {
+  return lstatSync(join(layout[kind], file), { throwIfNoEntry: false }) !== undefined;
 }
 
 /** Removes a name; false when there was none. */
 export function removeLink(layout: Layout, kind: LinkKind, name: string): boolean {
   const before = readLink(layout, kind, name);
-  try {
-    unlinkSync(join(layout[kind], tagFileName(name)));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-    throw error;
-  }
+  const files = (['tree', 'composefs'] as const)
+    .map((format) => tagFileName(name, format))
+    .filter((file) => isThere(layout, kind, file));
+  if (files.length === 0) return false;
+  for (const file of files) unlinkSync(join(layout[kind], file));
   syncDirectory(layout[kind]);
   if (before !== undefined) startGrace(layout, before);
   return true;
@@ -82,8 +95,8 @@ export function listLinks(layout: Layout, kind: LinkKind): Map<string, string> {
 }
 
 /** What the link of an image contains, in tags/ and in roots/. */
-export function linkTarget(hex: string): string {
-  return `../images/${imageFileName(hex)}`;
+export function linkTarget(hex: string, format: StoreFormat): string {
+  return `../images/${imageFileName(hex, format)}`;
 }
 
 /** The image had a name until now; see garbage.ts. */

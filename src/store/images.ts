@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
+import type { VerityDigest } from '../composefs/verity-digest.ts';
 import type { Waiting } from '../host/lock.ts';
 import { type ChainID, chainIDs, type DiffID, type Digest, digestHex, verifyDigest } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
@@ -28,6 +29,7 @@ import {
   layerLinkName,
   listDirectory,
   SKELETON,
+  type StoreFormat,
   syncDirectory,
   syncFileSystem,
 } from './layout.ts';
@@ -47,10 +49,17 @@ export interface ImageRecord {
   readonly layers: readonly { readonly chainID: ChainID; readonly diffID: DiffID; readonly digest: Digest }[];
   /** Bytes of file content in all layers, not compressed. */
   readonly sizeBytes: number;
+  /** Not there: 'tree'. */
+  readonly format?: 'composefs';
+  /** Of format composefs: the fs-verity digest of image.cfs, the same on every machine. */
+  readonly imageDigest?: VerityDigest;
 }
 
-export interface StoredImage extends ImageRecord {
-  /** The mstack directory: what RootMStack= and systemd-nspawn --mstack take. */
+export interface StoredImage extends Omit<ImageRecord, 'format' | 'imageDigest'> {
+  readonly format: StoreFormat;
+  /** Exactly of format composefs: the EROFS image and its fs-verity digest; its files' content is in `objects`. */
+  readonly composefs?: { readonly path: string; readonly digest: VerityDigest; readonly objects: string };
+  /** Of format tree the mstack directory: what RootMStack= and systemd-nspawn --mstack take. */
   readonly directory: string;
   /** Its tags, sorted. */
   readonly names: readonly string[];
@@ -109,7 +118,7 @@ export async function commitImage(
   const hex = digestHex(record.digest);
   const isDone = () => hasImage(layout, record.digest);
   const what = `image ${hex.slice(0, 12)}`;
-  const stage = await claimStage(layout, imageFileName(hex), what, isDone, waiting);
+  const stage = await claimStage(layout, imageFileName(hex, 'tree'), what, isDone, waiting);
   if (stage === undefined) return;
   try {
     writeImage(stage.directory, record, documents, imageTreeLinks(layout, record, findTree));

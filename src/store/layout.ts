@@ -12,6 +12,12 @@
  *         layer@0000-skeleton            -> ../../layers/skeleton/tree
  *         layer@0001-<12 hex>            -> ../../layers/<chainID hex>/tree, lowest first
  *         .oci/{manifest,config}.json       exact bytes; image.json: ImageRecord
+ *     images/<manifest digest hex>.composefs/   the same image in the other format; a store has one of the two
+ *         image.cfs                         EROFS: files up to 64 bytes are in it, larger ones in objects/
+ *         .oci/…                            as above; image.json says format and imageDigest
+ *     objects/ab/cdef…                      content of files by fs-verity digest (objects.ts)
+ *     objects-by-sha256/ab/cdef…         -> ../../objects/…, by the plain digest of the content
+ *     streams/<diffID hex>                  what a layer's tar says (streams.ts)
  *     tags/<escaped name>.mstack         -> ../images/<manifest digest hex>.mstack
  *     roots/<escaped name>.mstack        -> the same, for images that must stay though they have no name: those of
  *                                           installed services
@@ -43,6 +49,8 @@ import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { NAME_MAX_BYTES } from '../oci/limits.ts';
 
+export type StoreFormat = 'tree' | 'composefs';
+
 export interface Layout {
   readonly root: string;
   readonly layers: string;
@@ -62,14 +70,19 @@ const TOP_LEVEL = new Set([
   'layers',
   'images',
   'tags',
+  'objects',
+  'objects-by-sha256',
   'roots',
   'services',
   'staging',
+  'streams',
   'writable',
   'volumes',
   'lost+found',
 ]);
-const IMAGE_SUFFIX = '.mstack';
+const TREE_SUFFIX = '.mstack';
+const COMPOSEFS_SUFFIX = '.composefs';
+const SUFFIXES = [COMPOSEFS_SUFFIX, TREE_SUFFIX];
 export const SKELETON = 'skeleton';
 
 /** The paths of a store that may not be there. */
@@ -200,18 +213,24 @@ export function imageDirectory(layout: Layout, digest: Digest): string {
   return imagePath(layout, digestHex(digest));
 }
 
+/** Where the image is, in the format it has here; where it would be as a tree when it is not here. */
 export function imagePath(layout: Layout, hex: string): string {
-  return join(layout.images, imageFileName(hex));
+  const composefs = join(layout.images, imageFileName(hex, 'composefs'));
+  return existsSync(composefs) ? composefs : join(layout.images, imageFileName(hex, 'tree'));
 }
 
 /** The entry of images/ for a digest's hex. */
-export function imageFileName(hex: string): string {
-  return hex + IMAGE_SUFFIX;
+export function imageFileName(hex: string, format: StoreFormat): string {
+  return hex + (format === 'composefs' ? COMPOSEFS_SUFFIX : TREE_SUFFIX);
+}
+
+export function formatOfFile(fileName: string): StoreFormat {
+  return fileName.endsWith(COMPOSEFS_SUFFIX) ? 'composefs' : 'tree';
 }
 
 /** The digest hex of an entry of images/, or of the target of one of tags/. */
 export function hexOfImageFile(fileName: string): string | undefined {
-  return /^([0-9a-f]{64}|[0-9a-f]{128})\.mstack$/.exec(fileName)?.[1];
+  return /^([0-9a-f]{64}|[0-9a-f]{128})\.(?:mstack|composefs)$/.exec(fileName)?.[1];
 }
 
 /** `layer@0001-0123456789ab`; position 0 is the skeleton's. Four digits sort by name and by version alike. */
@@ -223,7 +242,7 @@ export function layerLinkName(position: number, name: string): string {
  * A name as a file in tags/: everything but plain characters as %XX, so that it is neither hidden nor a path, and
  * one name is one file.
  */
-export function tagFileName(name: string): string {
+export function tagFileName(name: string, format: StoreFormat = 'tree'): string {
   if (name === '' || /[\x00-\x20\x7f]/.test(name))
     throw new OciError('USAGE', `${quote(name)} is not a name for an image`, {
       hint: 'Use letters, digits and . _ - / : @, without spaces.',
@@ -234,20 +253,21 @@ export function tagFileName(name: string): string {
       return /[A-Za-z0-9_:@+-]/.test(char) || (char === '.' && index > 0) ? char : percent(byte);
     })
     .join('');
-  if (escaped.length + IMAGE_SUFFIX.length > NAME_MAX_BYTES)
+  if (escaped.length + COMPOSEFS_SUFFIX.length > NAME_MAX_BYTES)
     throw new OciError('USAGE', `${quote(name)} is too long for a name of an image`, {
       hint: 'Give a short NAME of your own: oci-pull REF NAME',
     });
-  return escaped + IMAGE_SUFFIX;
+  return imageFileName(escaped, format);
 }
 
 /** The name behind a file in tags/; undefined when tagFileName() would never have made it. */
 export function nameOfTagFile(fileName: string): string | undefined {
-  if (!fileName.endsWith(IMAGE_SUFFIX)) return undefined;
-  const escaped = fileName.slice(0, -IMAGE_SUFFIX.length);
+  const suffix = SUFFIXES.find((end) => fileName.endsWith(end));
+  if (suffix === undefined) return undefined;
+  const escaped = fileName.slice(0, -suffix.length);
   try {
     const name = decodeURIComponent(escaped);
-    return tagFileName(name) === fileName ? name : undefined;
+    return tagFileName(name, formatOfFile(fileName)) === fileName ? name : undefined;
   } catch {
     return undefined;
   }

@@ -1,13 +1,13 @@
 /** Bytes on the disk: of each image what it alone has and what it shares, and of the whole store. */
 import { lstatSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type Digest, digestHex } from '../oci/digest.ts';
 import { BLOCK_BYTES, usageCounter } from './disk-usage.ts';
 import { digestOfHex } from './garbage.ts';
 import { listLinks } from './image-links.ts';
 import { linkedLayerHexes, listImageHexes } from './images.ts';
 import { listLayerHexes } from './layers.ts';
-import { imageFileName, type Layout, listDirectory } from './layout.ts';
+import { imagePath, type Layout, listDirectory } from './layout.ts';
 
 export interface ImageUsage {
   readonly digest: Digest;
@@ -60,7 +60,8 @@ export function storeUsage(layout: Layout, only?: readonly Digest[]): StoreUsage
     .map(([hex, layers]): ImageUsage => {
       const sharedBytes = bytesOf(layers.filter((layer) => users.get(layer)! > 1));
       const uniqueBytes =
-        bytesOf(layers.filter((layer) => users.get(layer) === 1)) + (imageBytes.get(imageFileName(hex)) ?? 0);
+        bytesOf(layers.filter((layer) => users.get(layer) === 1)) +
+        (imageBytes.get(basename(imagePath(layout, hex))) ?? 0);
       const names = tags.filter(([, tagged]) => tagged === hex).map(([name]) => name);
       const totalBytes = sharedBytes + uniqueBytes;
       return { digest: digestOfHex(hex), names, sharedBytes, uniqueBytes, totalBytes };

@@ -9,7 +9,7 @@
  * ours may link to layers there, so whoever looks after them must not delete what we use.
  */
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Lock, lockFile, lockPresentFile, type Waiting } from '../host/lock.ts';
 import { syncfs } from '../host/syscalls.ts';
 import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
@@ -40,6 +40,7 @@ import {
   readLayerRecord,
 } from './layers.ts';
 import { type Layout, layoutBelow, listDirectory, openLayout, syncDirectory, tagFileName } from './layout.ts';
+import { objectPaths } from './objects.ts';
 import { openPartialBlob, type PartialBlob, RESUMABLE_FOR_MS, visitLeftOverBlobs } from './partial-blob.ts';
 import { removeAny } from './remove-tree.ts';
 import { type Repairs, repairsOf } from './repairs.ts';
@@ -104,7 +105,11 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
 
   function imageByHex(hex: string, tags?: Map<string, string>): StoredImage {
     const home = homeOfImage(digestOfHex(hex)) ?? layout;
-    return { ...readImageRecord(home, hex), names: namesOf(hex, tags), store: home.root };
+    const { format = 'tree', imageDigest, ...record } = readImageRecord(home, hex);
+    const image: StoredImage = { ...record, format, names: namesOf(hex, tags), store: home.root };
+    if (imageDigest === undefined) return image;
+    const path = join(record.directory, 'image.cfs');
+    return { ...image, composefs: { path, digest: imageDigest, objects: objectPaths(home).objects } };
   }
 
   function hexOfTag(name: string, stores: readonly Layout[] = all): string | undefined {

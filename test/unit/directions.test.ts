@@ -11,19 +11,21 @@ const MAY_IMPORT: Record<string, string[]> = {
   oci: [],
   uid: ['oci'],
   archive: ['oci'],
+  composefs: ['oci', 'archive'],
   seccomp: ['oci'],
   bundle: ['oci', 'seccomp'],
   unit: ['oci', 'uid', 'seccomp'],
   host: ['oci'],
   registry: ['oci', 'host'],
   source: ['oci', 'host', 'registry', 'archive'],
-  store: ['oci', 'host', 'archive'],
+  store: ['oci', 'host', 'archive', 'composefs'],
   systemd: ['oci', 'host'],
   copy: ['oci', 'host', 'archive'],
   '.': [
     'oci',
     'uid',
     'archive',
+    'composefs',
     'seccomp',
     'bundle',
     'unit',
@@ -34,10 +36,23 @@ const MAY_IMPORT: Record<string, string[]> = {
     'systemd',
     'copy',
   ],
-  cli: ['.', 'oci', 'uid', 'seccomp', 'bundle', 'unit', 'host', 'registry', 'source', 'store', 'systemd'],
+  cli: [
+    '.',
+    'oci',
+    'uid',
+    'composefs',
+    'seccomp',
+    'bundle',
+    'unit',
+    'host',
+    'registry',
+    'source',
+    'store',
+    'systemd',
+  ],
 };
 
-const PURE = ['oci', 'uid', 'archive', 'seccomp', 'bundle', 'unit'];
+const PURE = ['oci', 'uid', 'archive', 'composefs', 'seccomp', 'bundle', 'unit'];
 const IMPURE_MODULES =
   /^node:(fs|fs\/promises|net|http|https|http2|tls|dgram|child_process|worker_threads|process)$|^(koffi|undici)$|^@jellybrick/;
 

@@ -1,0 +1,260 @@
+/**
+ * Objects: the content of files, shared by all composefs images (layout.ts draws where).
+ *
+ * Invariant: an object in objects/ is whole, durable, and has the fs-verity digest that its name says; it never changes.
+ * New ones are made in the stage of a pull and moved into place by commitObjects() after one sync; what is there
+ * already is not written at all. Where the file system has fs-verity the kernel guards them, too.
+ *
+ * objects-by-sha256/ finds an object by the plain digest of its content. Losing an entry of it loses nothing but time.
+ */
+import { createHash } from 'node:crypto';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { toByteString } from '../archive/byte-string.ts';
+import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
+import {
+  AT_FDCWD,
+  check,
+  close,
+  enableVerity,
+  errno,
+  ftruncate,
+  O_CREAT,
+  O_DIRECTORY,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_RDONLY,
+  O_WRONLY,
+  openat,
+  pwriteAll,
+  RENAME_NOREPLACE,
+  renameat2,
+  unlinkat,
+} from '../host/syscalls.ts';
+import { type Digest, digestHex } from '../oci/digest.ts';
+import type { Layout } from './layout.ts';
+
+/** Where objects lie. May cross a thread boundary. */
+export interface ObjectPaths {
+  readonly objects: string;
+  readonly objectsBySha256: string;
+}
+
+export interface ObjectWriter {
+  /** At `offset`, ascending; default: after what was written. What lies between is zeros. */
+  write(bytes: Uint8Array, offset?: number): void;
+  /** `size`: of the content, when it ends with zeros that were not written. */
+  finish(size?: number): VerityDigest;
+  /** Leaves nothing behind. Does nothing after finish(). */
+  abort(): void;
+}
+
+/** New objects of one pull, in a directory of its own. */
+export interface ObjectStage {
+  /** `size`: of the content, where it is known. Holes are for content with `sparse` only. */
+  create(options?: { readonly size?: number; readonly sparse?: boolean }): ObjectWriter;
+  /** Bytes of the objects that were new. */
+  readonly newBytes: number;
+  close(): void;
+}
+
+/** Content that is written to the disk only when it is known to be new. */
+const BUFFERED_MAX_BYTES = 4 * 1024 * 1024;
+const OBJECT_MODE = 0o444;
+const INDEX_FILE = 'sha256';
+
+export function objectPath({ objects }: Pick<ObjectPaths, 'objects'>, digest: VerityDigest): string {
+  return join(objects, digest.slice(0, 2), digest.slice(2));
+}
+
+export function hasObject(paths: Pick<ObjectPaths, 'objects'>, digest: VerityDigest): boolean {
+  return existsSync(objectPath(paths, digest));
+}
+
+/** The object with content of that digest, if it is known. */
+export function objectBySha256(paths: ObjectPaths, content: Digest): VerityDigest | undefined {
+  const hex = digestHex(content);
+  let target: string;
+  try {
+    target = readlinkSync(join(paths.objectsBySha256, hex.slice(0, 2), hex.slice(2)));
+  } catch {
+    return undefined;
+  }
+  const [, first, rest] = /^\.\.\/\.\.\/objects\/([0-9a-f]{2})\/([0-9a-f]{62})$/.exec(target) ?? [];
+  if (first === undefined) return undefined;
+  const digest = `${first}${rest}` as VerityDigest;
+  return hasObject(paths, digest) ? digest : undefined;
+}
+
+/** `directory` is an empty directory of ours, on the file system of the store. */
+export function openObjectStage(paths: ObjectPaths, directory: string): ObjectStage {
+  const staged = join(directory, 'objects');
+  mkdirSync(staged, { recursive: true, mode: 0o700 });
+  const fd = check(openat(AT_FDCWD, toByteString(staged), O_RDONLY | O_DIRECTORY), 'open', staged);
+  let partials = 0;
+  let newBytes = 0;
+  let index = '';
+  let guarded = true;
+
+  function createFile(name: string): number {
+    return openat(fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, OBJECT_MODE);
+  }
+
+  function writeAt(file: number, bytes: Uint8Array, offset: number): void {
+    check(
+      pwriteAll(file, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), offset),
+      'write',
+      'an object',
+    );
+  }
+
+  /** What the kernel guards, no one changes; where it cannot, the digest is all there is. */
+  function guard(name: string): void {
+    if (!guarded) return;
+    const file = check(openat(fd, name, O_RDONLY | O_NOFOLLOW), 'open', name);
+    try {
+      guarded = enableVerity(file);
+    } finally {
+      close(file);
+    }
+  }
+
+  function remember(sha256: string | undefined, digest: VerityDigest): void {
+    if (sha256 === undefined) return;
+    index += `${sha256} ${digest}\n`;
+    if (index.length >= 1 << 20) flush();
+  }
+
+  function flush(): void {
+    if (index !== '') appendFileSync(join(directory, INDEX_FILE), index, { mode: 0o600 });
+    index = '';
+  }
+
+  return {
+    get newBytes() {
+      return newBytes;
+    },
+    create({ size: hint = 0, sparse = false } = {}) {
+      const verity = createVerityHash();
+      const sha256 = sparse ? undefined : createHash('sha256'); // a file of holes may have any size
+      let chunks: Buffer[] | undefined = sparse ? undefined : [];
+      let file: { fd: number; name: string } | undefined;
+      let end = 0;
+
+      const spill = () => {
+        const name = `partial-${partials++}`;
+        file = { fd: check(createFile(name), 'create', 'an object'), name };
+        let at = 0;
+        for (const chunk of chunks ?? []) {
+          writeAt(file.fd, chunk, at);
+          at += chunk.length;
+        }
+        chunks = undefined;
+        return file;
+      };
+      const abort = () => {
+        if (file === undefined) return;
+        close(file.fd);
+        unlinkat(fd, file.name);
+        file = undefined;
+      };
+
+      return {
+        abort,
+        write(bytes, offset = end) {
+          if (offset > end) verity.skip(offset - end);
+          verity.update(bytes);
+          sha256?.update(bytes);
+          // the bytes are the caller's again afterwards
+          if (chunks !== undefined && Math.max(end + bytes.length, hint) <= BUFFERED_MAX_BYTES)
+            chunks.push(Buffer.from(bytes));
+          else {
+            file ??= spill();
+            writeAt(file.fd, bytes, offset);
+          }
+          end = offset + bytes.length;
+        },
+        finish(size = end) {
+          if (size > end) verity.skip(size - end);
+          const digest = verity.digest();
+          if (hasObject(paths, digest)) {
+            abort();
+            return digest;
+          }
+          if (chunks !== undefined) {
+            const created = createFile(digest);
+            if (created === -errno.EEXIST) return digest;
+            check(created, 'create', 'an object');
+            try {
+              if (chunks.length > 0)
+                writeAt(created, chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks), 0);
+            } finally {
+              close(created);
+            }
+          } else {
+            const { fd: written, name } = file ?? spill();
+            file = undefined;
+            const truncated = ftruncate(written, size);
+            close(written);
+            check(truncated, 'truncate', 'an object');
+            check(renameat2(fd, name, fd, digest), 'rename', 'an object');
+          }
+          guard(digest);
+          newBytes += size;
+          remember(sha256?.digest('hex'), digest);
+          return digest;
+        },
+      };
+    },
+    close() {
+      flush();
+      close(fd);
+    },
+  };
+}
+
+/**
+ * Moves what openObjectStage() made in `directory` into place, after a sync of the file system; durable after the
+ * next one. What somebody else has made meanwhile stays. Under the shared lock.
+ */
+export function commitObjects(paths: ObjectPaths, directory: string): void {
+  const staged = join(directory, 'objects');
+  const made = new Set<string>();
+  const place = (root: string, hex: string) => {
+    const parent = join(root, hex.slice(0, 2));
+    if (!made.has(parent)) mkdirSync(parent, { recursive: true, mode: 0o700 });
+    made.add(parent);
+    return join(parent, hex.slice(2));
+  };
+  for (const digest of readdirSync(staged)) {
+    const to = toByteString(place(paths.objects, digest));
+    const status = renameat2(AT_FDCWD, toByteString(join(staged, digest)), AT_FDCWD, to, RENAME_NOREPLACE);
+    if (status !== -errno.EEXIST) check(status, 'rename', 'an object');
+  }
+  const index = join(directory, INDEX_FILE);
+  if (!existsSync(index)) return;
+  for (const line of readFileSync(index, 'latin1').split('\n')) {
+    const [sha256, digest] = line.split(' ');
+    if (digest === undefined) continue;
+    try {
+      symlinkSync(
+        `../../objects/${digest.slice(0, 2)}/${digest.slice(2)}`,
+        place(paths.objectsBySha256, sha256!),
+      );
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  }
+}
+
+export function objectPaths({ root }: Pick<Layout, 'root'>): ObjectPaths {
+  return { objects: join(root, 'objects'), objectsBySha256: join(root, 'objects-by-sha256') };
+}
