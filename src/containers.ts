@@ -10,6 +10,7 @@ import { ANNOTATION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { RuntimeSpec } from './oci/runtime-spec.ts';
 import { type Manager, UINT64_MAX } from './systemd/manager.ts';
+import { HEALTH_OUTPUT, HEALTH_STATE, type Health, readHealth } from './unit/health.ts';
 import type { NetavarkInput } from './unit/setup-network.ts';
 
 export interface ContainerRecord {
@@ -17,6 +18,7 @@ export interface ContainerRecord {
   readonly unit: string;
   readonly spec: RuntimeSpec;
   readonly network: Pick<ContainerState, 'addresses' | 'ports'>;
+  readonly directory: string;
 }
 
 export interface ContainerState {
@@ -33,6 +35,8 @@ export interface ContainerState {
   /** On a bridge: its own addresses, and the ports of the host that lead to it. */
   readonly addresses: readonly string[];
   readonly ports: readonly PublishedPort[];
+  /** undefined: it has no health check. */
+  readonly health: (Health & { readonly lastOutput: string }) | undefined;
 }
 
 export interface ContainerUsage {
@@ -66,10 +70,8 @@ export function requireContainer(runRoot: string, name: string): ContainerRecord
   });
 }
 
-export async function containerState(
-  { unit, spec, network }: ContainerRecord,
-  manager: Manager,
-): Promise<ContainerState> {
+export async function containerState(container: ContainerRecord, manager: Manager): Promise<ContainerState> {
+  const { unit, spec, network } = container;
   const properties = await manager.properties(`${unit}.service`);
   const frozen = properties.get('FreezerState') === 'frozen';
   const started = number(properties.get('ExecMainStartTimestamp'));
@@ -82,6 +84,20 @@ export async function containerState(
     started: started === undefined || started === 0 ? undefined : new Date(started / 1000).toISOString(),
     command: spec.process.args,
     ...network,
+    health: healthOf(container, properties),
+  };
+}
+
+/** `properties`: of its unit. */
+export function healthOf(
+  { spec, directory }: Pick<ContainerRecord, 'spec' | 'directory'>,
+  properties: ReadonlyMap<string, unknown>,
+): ContainerState['health'] {
+  if (spec.annotations[ANNOTATION.healthCheck] === undefined) return undefined;
+  const run = String(properties.get('ExecMainStartTimestampMonotonic'));
+  return {
+    ...readHealth(readText(join(directory, HEALTH_STATE)), run),
+    lastOutput: readText(join(directory, HEALTH_OUTPUT)) ?? '',
   };
 }
 
@@ -127,7 +143,12 @@ function readRecord(runRoot: string, unit: string): ContainerRecord | undefined 
   const directory = join(runRoot, 'containers', unit);
   const spec = readJSON<RuntimeSpec>(join(directory, 'config.json'));
   if (spec === undefined) return undefined;
-  return { unit, spec, network: networkOf(readJSON<NetavarkInput>(join(directory, 'network.json'))) };
+  return {
+    unit,
+    spec,
+    directory,
+    network: networkOf(readJSON<NetavarkInput>(join(directory, 'network.json'))),
+  };
 }
 
 function networkOf(input: NetavarkInput | undefined): ContainerRecord['network'] {
@@ -146,11 +167,21 @@ function networkOf(input: NetavarkInput | undefined): ContainerRecord['network']
 
 /** Undefined for a file that is being made or removed. */
 function readJSON<T>(path: string): T | undefined {
+  const text = readText(path);
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as T;
+    return text === undefined ? undefined : (JSON.parse(text) as T);
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR' || error instanceof SyntaxError) return undefined;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw error;
   }
 }

@@ -19,7 +19,7 @@ import { openMergedTree } from './store/merged-tree.ts';
 import type { Manager } from './systemd/manager.ts';
 import { planMounts } from './unit/mounts.ts';
 import { planSeccomp } from './unit/seccomp.ts';
-import { execArgv } from './unit/shim.ts';
+import { execArgv, JOIN_ALL } from './unit/shim.ts';
 
 /** Where processes of a container are, below its unit's cgroup: DelegateSubgroup=, if that is set. */
 function subcgroupOf(spec: RuntimeSpec): string {
@@ -39,7 +39,7 @@ export async function execInContainer(
 ): Promise<number> {
   const seccomp = planSeccomp(container.spec, arch())?.program !== undefined;
   const gated = spawnGated(
-    ['nsenter', ...namespaceArguments(pid), '--', ...execArgv(process, seccomp)],
+    ['nsenter', `--target=${pid}`, ...JOIN_ALL, '--', ...execArgv(process, seccomp)],
     terminal?.slave,
   );
   try {
@@ -108,25 +108,6 @@ function lookUpUser(pid: number, user: string): ReturnType<typeof resolveUser> {
   } finally {
     tree.close();
   }
-}
-
-/** Root of the container's user namespace comes last: the others belong to it or to the host. */
-function namespaceArguments(pid: number): string[] {
-  return [
-    `--target=${pid}`,
-    '--mount',
-    '--uts',
-    '--ipc',
-    '--net',
-    '--pid',
-    '--cgroup',
-    '--user',
-    '-S',
-    '0',
-    '-G',
-    '0',
-    '--wdns=/',
-  ];
 }
 
 /** A process that waits for a line on its descriptor 3 before it becomes `argv`; on the terminal `tty` where given. */

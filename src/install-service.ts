@@ -233,7 +233,15 @@ function volumesOf({ mounts }: RuntimeSpec, root: string): string[] {
 const STOP_MAX_MS = 30_000;
 
 function unitNames(name: string): string[] {
-  return ['.service', '.socket', '-setup.service', '-log.socket', '-log.service'].map((end) => name + end);
+  return [
+    '.service',
+    '.socket',
+    '-setup.service',
+    '-log.socket',
+    '-log.service',
+    '-health.service',
+    '-health.timer',
+  ].map((end) => name + end);
 }
 
 function rootName(name: string, number: number): string {

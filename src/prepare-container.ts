@@ -41,7 +41,7 @@ export interface PlaceRequest {
   sockets?: UnitContext['sockets'];
   /** By oci-run, not by systemd at some other time. */
   startsNow?: boolean;
-  notify?: boolean;
+  notify?: UnitContext['notify'];
   /** --property. */
   extraSettings?: readonly Setting[];
 }

@@ -20,6 +20,7 @@ import type { Store } from './store/store.ts';
 import type { Manager, ServiceEnd, TransientUnit } from './systemd/manager.ts';
 import type { UnitSettings } from './unit/container-units.ts';
 import { mountDir } from './unit/context.ts';
+import { HEALTH_SCRIPT } from './unit/health.ts';
 
 const TEARDOWN_MAX_MS = 30_000;
 
@@ -175,6 +176,7 @@ export function writeBundle(
   write('config.json', formatRuntimeSpec(container.spec));
   write('setup', units.setupScript);
   write('teardown', units.teardownScript);
+  if (units.healthScript !== undefined) write(HEALTH_SCRIPT, units.healthScript);
   // read in the container, by its root
   if (units.seccompFilter !== undefined)
     writeFileSync(`${directory}/seccomp`, units.seccompFilter, { mode: 0o444, flag: 'wx' });

@@ -42,3 +42,16 @@ export function parseCount(
     });
   return count;
 }
+
+const UNIT_SECONDS: Record<string, number> = { ms: 1e-3, s: 1, m: 60, h: 3600, '': 1 };
+
+/** `30s`, `1m30s`, `500ms`, `30` → seconds, as Go programs write and podman-run(1) takes them. */
+export function parseDuration(option: string, text: string, min: number, max: number): number {
+  const isDuration = /^(\d{1,9}(\.\d{1,9})?(ms|s|m|h))+$|^\d{1,9}(\.\d{1,9})?$/.test(text);
+  const parts = isDuration ? [...text.matchAll(/([\d.]+)([a-z]*)/g)] : [];
+  const seconds = parts.reduce((sum, [, digits, unit]) => sum + Number(digits) * UNIT_SECONDS[unit!]!, 0);
+  if (isDuration && seconds >= min && seconds <= max) return seconds;
+  throw new OciError('USAGE', `${option}: ${quote(text)} is not a time from ${min}s to ${max}s`, {
+    hint: `Write it as ${option} 30s.`,
+  });
+}

@@ -4,7 +4,12 @@
  * Invariant: everything the units are made from is in the RuntimeSpec that comes out; the bundle's config.json is
  * the whole story of a container.
  */
-import { ANNOTATION, DEFAULT_STOP_SIGNAL, DEFAULT_STOP_TIMEOUT_SECONDS } from '../oci/annotations.ts';
+import {
+  ANNOTATION,
+  DEFAULT_STOP_SIGNAL,
+  DEFAULT_STOP_TIMEOUT_SECONDS,
+  OUR_ANNOTATIONS,
+} from '../oci/annotations.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { ImageConfig } from '../oci/image-config.ts';
 import { CONTAINER_ID_MAX } from '../oci/limits.ts';
@@ -23,6 +28,7 @@ import { capabilitySets } from './capabilities.ts';
 import { payloadArgs } from './command.ts';
 import { DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS, SHM_SIZE_BYTES } from './defaults.ts';
 import { buildEnvironment } from './environment.ts';
+import { type HealthOptions, healthCheck } from './health.ts';
 import type { SecurityOptions } from './name-value.ts';
 import type { NetworkMode } from './network.ts';
 import { chooseSeccomp, type SeccompChoice } from './seccomp.ts';
@@ -42,6 +48,7 @@ export interface ContainerOptions {
   stopTimeoutSeconds?: number;
   restart?: string;
   logTag?: string;
+  health: HealthOptions;
   labels: Record<string, string>;
   resources: Resources;
   rlimits: NonNullable<Process['rlimits']>;
@@ -77,6 +84,7 @@ export function translateImage(input: TranslationInput): RuntimeSpec {
     throw new OciError('BAD_IMAGE', `working directory ${quote(cwd)} is not an absolute path`, {
       hint: 'Name another one with --workdir /DIR.',
     });
+  const health = healthCheck(imageConfig.config.Healthcheck, options.health);
   return {
     ociVersion: '1.2.1',
     root: { path: 'rootfs', readonly: options.readOnly },
@@ -106,7 +114,7 @@ export function translateImage(input: TranslationInput): RuntimeSpec {
       ...options.mounts,
     ],
     annotations: {
-      ...imageConfig.config.Labels,
+      ...foreignLabels(imageConfig.config.Labels),
       ...options.labels,
       [ANNOTATION.image]: input.imageName,
       [ANNOTATION.digest]: input.manifestDigest,
@@ -114,9 +122,15 @@ export function translateImage(input: TranslationInput): RuntimeSpec {
       [ANNOTATION.stopTimeout]: String(options.stopTimeoutSeconds ?? DEFAULT_STOP_TIMEOUT_SECONDS),
       ...(options.restart === undefined ? {} : { [ANNOTATION.restart]: options.restart }),
       ...(options.logTag === undefined ? {} : { [ANNOTATION.logTag]: options.logTag }),
+      ...(health === undefined ? {} : { [ANNOTATION.healthCheck]: JSON.stringify(health) }),
     },
     linux: linux(options, capabilities, input.devices),
   };
+}
+
+/** What is said by annotations of ours is the user's business, not the image's. */
+function foreignLabels(labels: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(labels).filter(([name]) => !name.startsWith(OUR_ANNOTATIONS)));
 }
 
 const defaultMounts = (shmSizeBytes: number): Mount[] => [

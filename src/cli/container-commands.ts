@@ -99,12 +99,13 @@ async function ps({ output, runRoot, manager }: Context<CommonOptions>): Promise
     return;
   }
   output.table(
-    ['UNIT', 'IMAGE', 'DIGEST', 'STATE', 'PID', 'STARTED', 'PORTS', 'COMMAND'],
-    states.map(({ unit, image, digest, state, pid, started, ports, command }) => [
+    ['UNIT', 'IMAGE', 'DIGEST', 'STATE', 'HEALTH', 'PID', 'STARTED', 'PORTS', 'COMMAND'],
+    states.map(({ unit, image, digest, state, health, pid, started, ports, command }) => [
       unit,
       image,
       shortDigest(digest),
       state,
+      health?.status ?? '',
       pid === 0 ? '' : String(pid),
       started === undefined ? '' : humanAge(started),
       ports.map(formatPort).join(', '),

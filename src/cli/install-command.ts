@@ -22,6 +22,7 @@ import {
   type ContainerTexts,
   containerOptions,
   parseContainerOptions,
+  parseNotify,
   parseProperties,
   parseSlice,
   parseUnitName,
@@ -167,7 +168,7 @@ export function requestedContainer(
     slice: request.slice,
     features,
     extraSettings,
-    notify: texts.notify ?? false,
+    ...parseNotify(texts),
     ...(sockets.length > 0 ? { sockets } : {}),
   });
 }

@@ -30,6 +30,7 @@ import {
   type ContainerTexts,
   containerOptions,
   parseContainerOptions,
+  parseNotify,
   parseProperties,
   parseSlice,
   parseUnitName,
@@ -101,6 +102,7 @@ async function run(
       ? imagePreparation(requireImageName(imageName), command, options, output)
       : bundlePreparation(options.bundle, program, options, output);
   const extraSettings = parseProperties(options);
+  const notify = parseNotify(options);
   checkTerminal(options);
   checkWaiting(options);
   if (!options.dryRun) (await import('../run.ts')).checkHost();
@@ -121,7 +123,7 @@ async function run(
         features: manager.features,
         extraSettings,
         ...(sockets.length > 0 ? { sockets } : {}),
-        notify: options.notify ?? false,
+        ...notify,
         terminal: options.tty ?? false,
         ...(streams === undefined
           ? {}

@@ -8,7 +8,6 @@ const NAMESPACES =
 const RECORDS = 'Choose a name with --unit; systemctl show --property=MainPID UNIT tells the process.';
 const JOURNAL = 'Leave it out: the lines go to the journal, under the name that --log-tag says.';
 const PLATFORM = 'Use --platform OS/ARCH[/VARIANT].';
-const HEALTH = 'Leave it out: let a timer of systemd run ocictl exec UNIT COMMAND.';
 
 const RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--ipc': NAMESPACES,
@@ -33,8 +32,8 @@ const RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--env-host': 'Name each variable: -e NAME.',
   '--expose': 'Leave it out, or publish a port: -p HOST:CONTAINER.',
   '--gpus': 'Name the device nodes: --device /dev/dri.',
-  '--health-cmd': HEALTH,
-  '--no-healthcheck': 'Leave it out: health checks of images are not run.',
+  '--health-startup-cmd':
+    'Leave it out: --health-start-interval is how often a container is checked until it is healthy.',
   '--link': 'Put both on --network bridge, where a container is found by the name of its unit.',
   '--log-driver': JOURNAL,
   '--log-opt': JOURNAL,
@@ -44,6 +43,7 @@ const RUN_OPTIONS: Readonly<Record<string, string>> = {
   '-P': 'Name each port: -p HOST:CONTAINER.',
   '--read-only-tmpfs': 'Leave it out: --read-only keeps /run, /tmp and /var/tmp writable, in memory.',
   '--replace': 'Stop the other one first: systemctl stop UNIT.',
+  '--sdnotify': 'Use --notify, where the payload says it; or --notify=healthy.',
   '--secret': 'Use -p LoadCredential=NAME:FILE.',
   '--timeout': 'Use -p RuntimeMaxSec=SECONDS.',
   '--tz': 'Use -e TZ=ZONE.',

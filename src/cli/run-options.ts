@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { type DeviceRequest, parseDevice } from '../bundle/device.ts';
 import { parseEnvFile } from '../bundle/environment.ts';
+import { type HealthTexts, parseHealthOptions } from '../bundle/health.ts';
 import {
   parseAddHost,
   parseLabel,
@@ -29,13 +30,13 @@ import type { PublishedPort } from '../oci/address.ts';
 import { ANNOTATION } from '../oci/annotations.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { parseSignal } from '../oci/signal.ts';
-import { HOST_GATEWAY, type NetworkFiles } from '../unit/context.ts';
+import { HOST_GATEWAY, type NetworkFiles, type UnitContext } from '../unit/context.ts';
 import { parseProperty } from '../unit/property.ts';
 import type { Setting } from '../unit/setting.ts';
 import { parseSeccompOption } from './seccomp-option.ts';
 
 /** As commander gives them; all of them texts of the user. */
-export interface ContainerTexts extends ResourceTexts {
+export interface ContainerTexts extends ResourceTexts, HealthTexts {
   env?: string[];
   envFile?: string[];
   volume?: string[];
@@ -79,6 +80,7 @@ export interface UnitTexts {
   logTag?: string;
   socket?: string[];
   notify?: boolean;
+  'notify=healthy'?: boolean;
 }
 
 const each = (value: string, previous: string[] = []) => [...previous, value];
@@ -145,7 +147,15 @@ export function containerOptions(program: Command): Command {
     .option('--sysctl <name=value>', 'set a kernel parameter of the container', each)
     .option('--init', 'run an init of the host as PID 1')
     .option('--stop-signal <signal>', "signal that stops the payload (default: the image's)")
-    .option('--stop-timeout <seconds>', 'time from that signal to SIGKILL');
+    .option('--stop-timeout <seconds>', 'time from that signal to SIGKILL')
+    .option('--health-cmd <command>', "check of the container's health (default: the image's)")
+    .option('--health-interval <time>', 'time from one check to the next (default: 30s)')
+    .option('--health-timeout <time>', 'longest time a check may take (default: 30s)')
+    .option('--health-retries <number>', 'failures in a row that make it unhealthy (default: 3)')
+    .option('--health-start-period <time>', 'time after the start in which failures do not count')
+    .option('--health-start-interval <time>', 'the interval until the first success (default: 5s)')
+    .option('--health-on-failure <action>', 'none, restart, stop or kill (default: none)')
+    .option('--no-healthcheck', 'no check, whatever the image says');
 }
 
 export function unitOptions(program: Command): Command {
@@ -158,6 +168,7 @@ export function unitOptions(program: Command): Command {
       each,
     )
     .option('--notify', 'the payload says when it is ready, by sd_notify(3)')
+    .option('--notify=healthy', 'it counts as started when it is healthy')
     .option('--restart <policy>', 'start it again: no, on-failure[:N], always or unless-stopped')
     .option('--log-tag <tag>', "identifier of its journal lines (default: the unit's name)");
 }
@@ -210,6 +221,7 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
           }),
       ...(texts.restart === undefined ? {} : { restart: parseRestart(texts.restart) }),
       ...(texts.logTag === undefined ? {} : { logTag: parseLogTag(texts.logTag) }),
+      health: parseHealthOptions(texts),
       labels: Object.fromEntries((texts.label ?? []).map(parseLabel)),
       resources: parseResources(texts),
       rlimits: (texts.ulimit ?? []).map(parseUlimit),
@@ -256,6 +268,16 @@ function networkOptions(
       resolverOptions: (texts.dnsOption ?? []).map((text) => parseResolverWord('--dns-option', text)),
     },
   };
+}
+
+/** Who says that the container is ready. */
+export function parseNotify(texts: UnitTexts): Pick<UnitContext, 'notify'> {
+  const healthy = texts['notify=healthy'] ?? false;
+  if (healthy && texts.notify)
+    throw new OciError('USAGE', '--notify and --notify=healthy exclude each other', {
+      hint: 'Leave one of them out.',
+    });
+  return healthy ? { notify: 'healthy' } : texts.notify ? { notify: 'payload' } : {};
 }
 
 /** For a bundle, what an image's container has in its options. */

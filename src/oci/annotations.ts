@@ -11,7 +11,12 @@ export const ANNOTATION = {
   restart: 'io.ocictl.restart',
   /** Identifier of the container's lines in the journal. */
   logTag: 'io.ocictl.log-tag',
+  /** health-check.ts, as JSON. */
+  healthCheck: 'io.ocictl.health-check',
 } as const;
+
+/** How the names of ours begin. */
+export const OUR_ANNOTATIONS = 'io.ocictl.';
 
 export const DEFAULT_STOP_SIGNAL = 'SIGTERM';
 export const DEFAULT_STOP_TIMEOUT_SECONDS = 10;

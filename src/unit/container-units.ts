@@ -7,6 +7,7 @@ import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import type { UnitContext } from './context.ts';
 import { checkFields } from './fields.ts';
 import { filesystemSettings } from './filesystem.ts';
+import { healthScript, healthUnits, payloadHealthSettings, planHealth } from './health.ts';
 import { identitySettings, setupIdentitySettings } from './identity.ts';
 import { payloadLifecycleSettings, setupLifecycleSettings } from './lifecycle.ts';
 import { logUnits, payloadLogSettings } from './log-units.ts';
@@ -35,6 +36,8 @@ export interface ContainerUnits {
   /** Texts of the two scripts, to be written into the bundle as `setup` and `teardown`. */
   setupScript: string;
   teardownScript: string;
+  /** To be written into the bundle as `health`. */
+  healthScript?: string;
   /** To be written into the bundle as `seccomp`. */
   seccompFilter?: Uint8Array;
 }
@@ -48,24 +51,33 @@ export function containerUnits(spec: RuntimeSpec, context: UnitContext): Contain
   };
   const socket = socketUnit(context);
   const toJournal = context.stdio === undefined;
+  const health = planHealth(spec, context);
+  const script = healthScript(health, spec, seccomp, context);
+  const payload = {
+    name: `${context.unit}.service`,
+    settings: withExtra(context.extraSettings ?? [], [
+      ...identitySettings(spec, context),
+      ...payloadLifecycleSettings(spec, context),
+      ...processSettings(spec, seccomp, context),
+      ...namespaceSettings(spec.linux, planMounts(spec), context),
+      ...filesystemSettings(spec, seccomp, context),
+      ...resourceSettings(spec.linux.resources),
+      ...(toJournal ? payloadLogSettings(context) : []),
+      ...payloadHealthSettings(health, context),
+    ]),
+  };
   return {
-    payload: {
-      name: `${context.unit}.service`,
-      settings: withExtra(context.extraSettings ?? [], [
-        ...identitySettings(spec, context),
-        ...payloadLifecycleSettings(spec, context),
-        ...processSettings(spec, seccomp, context),
-        ...namespaceSettings(spec.linux, planMounts(spec), context),
-        ...filesystemSettings(spec, seccomp, context),
-        ...resourceSettings(spec.linux.resources),
-        ...(toJournal ? payloadLogSettings(context) : []),
-      ]),
-    },
+    payload,
     setup,
     ...(socket === undefined ? {} : { socket }),
-    helpers: [setup, ...(toJournal ? logUnits(spec, context) : [])],
+    helpers: [
+      setup,
+      ...(toJournal ? logUnits(spec, context) : []),
+      ...healthUnits(health, payload.settings, context),
+    ],
     setupScript: setupScript(spec, seccomp, context),
     teardownScript: teardownScript(spec, context),
+    ...(script === undefined ? {} : { healthScript: script }),
     ...(seccomp?.program === undefined ? {} : { seccompFilter: seccomp.program }),
   };
 }

@@ -59,8 +59,8 @@ export interface UnitContext {
   init?: string;
   /** The payload is started by the first connection to one of these. */
   sockets?: readonly Listen[];
-  /** The payload says itself when it is ready (sd_notify(3)). */
-  notify?: boolean;
+  /** Who says when it is ready: the payload itself (sd_notify(3)), or its health check. */
+  notify?: 'payload' | 'healthy';
   /** Settings that the user wants beside or instead of the translation's. */
   extraSettings?: readonly Setting[];
   features: Features;

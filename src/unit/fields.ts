@@ -34,7 +34,7 @@ export const FIELDS: Readonly<Record<string, Fate>> = {
   domainname: { by: 'setup', how: 'in the uts namespace' },
   annotations: {
     by: 'kept',
-    how: 'stop signal, stop time-out, restart policy and log tag are read from ours',
+    how: 'stop signal, stop time-out, restart policy, log tag and health check are read from ours',
   },
   mounts: {
     by: 'unit',

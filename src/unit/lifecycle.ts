@@ -26,7 +26,7 @@ export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext
   const stop = parseSignal(spec.annotations[ANNOTATION.stopSignal] || DEFAULT_STOP_SIGNAL);
   return [
     // all: what the payload started may speak for it, as systemd-notify(1) does
-    ...(context.notify
+    ...(context.notify !== undefined
       ? [string('Type', 'notify'), string('NotifyAccess', 'all')]
       : [string('Type', 'exec')]),
     // BindsTo: a container whose namespaces and mounts went away must not live on

@@ -9,7 +9,7 @@
 import { OciError, quote } from '../oci/errors.ts';
 
 export interface Setting {
-  readonly section: 'Unit' | 'Service' | 'Socket' | 'Install';
+  readonly section: 'Unit' | 'Service' | 'Socket' | 'Timer' | 'Install';
   /** D-Bus: name, type signature and value (bigint for `t`, number for other numbers, Uint8Array for `ay`). */
   readonly property: string;
   readonly signature: string;
@@ -53,6 +53,12 @@ export function seconds(name: string, value: number, section: Section = 'Service
   return setting(section, name.replace(/Sec$/, 'USec'), 't', usec, [
     `${name}=${infinite ? 'infinity' : `${value}s`}`,
   ]);
+}
+
+/** One of a timer's times, counted from an event (systemd.timer(5)). */
+export function monotonicTimer(name: 'OnUnitInactiveSec', value: number): Setting {
+  const usec = BigInt(Math.round(value * 1e6));
+  return setting('Timer', 'TimersMonotonic', 'a(st)', [[name, usec]], [`${name}=${value}s`]);
 }
 
 /** A number of times, of the unit itself: StartLimitBurst=. */

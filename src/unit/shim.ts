@@ -67,7 +67,7 @@ export function shimArgv(process: Process, options: ShimOptions = { uts: true })
 }
 
 /**
- * argv after nsenter has joined all namespaces of a running container (src/exec.ts): as shimArgv(), but with the
+ * argv after nsenter has joined all namespaces of a running container (src/exec.ts, health.ts): as shimArgv(), but with the
  * whole environment and the directory set at the end, since no unit does that here.
  */
 export function execArgv(process: Process, seccomp: boolean): string[] {
@@ -99,6 +99,12 @@ export function drainArgv(path: string): string[] {
     ...program('dd', ...input, 'status=none'),
   ];
 }
+
+/** Words of nsenter(1) after --target. Root of the container's user namespace comes last: the others belong to it or to the host. */
+export const JOIN_ALL: readonly string[] = [
+  ...['--mount', '--uts', '--ipc', '--net', '--pid', '--cgroup', '--user'],
+  ...['-S', '0', '-G', '0', '--wdns=/'],
+];
 
 /** Variables that go into the unit's Environment=. */
 export function unitEnvironment(process: Process): string[] {

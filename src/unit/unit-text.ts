@@ -2,7 +2,7 @@
 import type { ContainerUnits } from './container-units.ts';
 import type { Setting } from './setting.ts';
 
-const SECTIONS = ['Unit', 'Service', 'Socket', 'Install'] as const;
+const SECTIONS = ['Unit', 'Service', 'Socket', 'Timer', 'Install'] as const;
 
 /** Sections in systemd's usual order, settings in the order given. */
 export function unitText(settings: readonly Setting[]): string {

@@ -135,7 +135,10 @@ test('--socket: what can be listened on', () => {
 });
 
 test('--socket and --notify as units', () => {
-  const { units } = scripts({ sockets: [parseSocket('8080'), parseSocket('/run/web.sock')], notify: true });
+  const { units } = scripts({
+    sockets: [parseSocket('8080'), parseSocket('/run/web.sock')],
+    notify: 'payload',
+  });
   assert.equal(units.socket?.name, 'web.socket');
   assert.deepEqual(values(units.socket!.settings, 'Listen', 'Requires', 'RemoveOnStop'), {
     Listen: [

@@ -23,6 +23,7 @@ const NO_OPTIONS: ContainerOptions = {
   mounts: [],
   network: { kind: 'private' },
   readOnly: false,
+  health: {},
   labels: {},
   resources: {},
   rlimits: [],
