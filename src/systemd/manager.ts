@@ -305,8 +305,8 @@ const EXIT_EXEC = 203;
 async function ranAndEnded(bus: Bus, unit: string): Promise<boolean> {
   const get = (name: string) => getProperty(bus, unitPath(unit), `${SYSTEMD}.Service`, name);
   if (!unit.endsWith('.service')) return false;
-  // protocol: it was to say that it is ready, and did not
-  if ((await get('Result')) === 'protocol') return false;
+  // it was to be ready, and ended (protocol) or was ended (timeout) before that
+  if (['protocol', 'timeout'].includes(String(await get('Result')))) return false;
   const [code, status, handoff] = await Promise.all(
     ['ExecMainCode', 'ExecMainStatus', 'ExecMainHandoffTimestamp'].map(async (name) =>
       Number(await get(name)),
@@ -334,9 +334,11 @@ async function startFailure(bus: Bus, unit: string, helper: string, jobResult: s
       ? 'its setup failed'
       : socket
         ? 'systemd cannot listen there'
-        : result === 'protocol'
-          ? 'the payload ended and did not say that it was ready'
-          : `exit status ${status ?? 'unknown'}`);
+        : result === 'timeout'
+          ? 'it was not ready in time'
+          : result === 'protocol'
+            ? 'the payload ended and did not say that it was ready'
+            : `exit status ${status ?? 'unknown'}`);
   return new OciError('UNAVAILABLE', `unit ${quote(unit)} failed to start: ${why}`, {
     hint: `See the whole story with: journalctl -u ${failed}.`,
     ...(messages.length > 1 ? { detail: messages.join('\n') } : {}),
