@@ -134,7 +134,7 @@ export function placeOf(request: PlaceRequest) {
     writableDir: `${request.root}/writable/${request.unit}`,
     bundleDir,
     // one for each form of what the setup script puts there: containers of an older one go on using theirs
-    sharedDir: `${request.runRoot}/shared-3`,
+    sharedDir: `${request.runRoot}/shared-4`,
     features: request.features,
     ...(stdio === undefined ? {} : { stdio }),
     ...(request.sockets === undefined ? {} : { sockets: request.sockets }),

@@ -1,6 +1,6 @@
 /** Mounts of the setup that one mount(8) makes, by an fstab(5) of its own: programs are what a start's time goes to. */
 
-/** One mount; relative to mnt. `source` and `options` are shell: words, the options in double quotes. */
+/** One mount; relative to mnt, where its directory is made. A file must be there. `source` and `options` are shell: words, the options in double quotes. */
 export interface Mount {
   readonly source: string;
   readonly target: string;
@@ -11,7 +11,8 @@ export interface Mount {
 /** All by one mount(8), in their order. */
 export function mountLines(mounts: readonly Mount[]): string {
   const fields = mounts.map(
-    ({ source, target, type, options }) => `  ${source} "$MOUNTS_FIELD/${target}" ${type} "${options}"`,
+    ({ source, target, type, options }) =>
+      `  ${source} "$MOUNTS_FIELD/${target}" ${type} "X-mount.mkdir,${options}"`,
   );
   return `printf '%s %s %s %s 0 0\\n' \\\n${fields.join(' \\\n')} >fstab
 mount --all --fstab fstab || fail 'the mounts above failed'`;

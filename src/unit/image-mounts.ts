@@ -36,11 +36,6 @@ export function hasWritableImage({ binds }: MountPlan): boolean {
   return binds.some((bind) => bind.imagePath !== undefined && !bind.readOnly);
 }
 
-/** Mount points below mnt. */
-export function imageDirectories(plan: MountPlan, context: UnitContext): string[] {
-  return imageMounts(plan, context).flatMap(({ name, layers }) => [`${name}t`, ...layers]);
-}
-
 export function imageLayerMounts(plan: MountPlan, context: UnitContext): Mount[] {
   return imageMounts(plan, context).flatMap(({ layerTrees, layers }) =>
     ['"$WRITABLE_FIELD"/empty', ...layerTrees.map(fstabWord)].map((source, i) =>
@@ -68,7 +63,13 @@ export function imageLines(bind: BindMount, context: UnitContext): string {
   const [mount] = imageMounts({ binds: [bind] } as MountPlan, context);
   const { name, layers } = mount as ImageMount;
   const upper = bind.readOnly ? 'ro' : `upperdir=u/${name}/data,workdir=u/${name}/work`;
-  const options = ['userxattr', ...bind.flags, `lowerdir=${[...layers].reverse().join(':')}`, upper];
+  const options = [
+    'X-mount.mkdir',
+    'userxattr',
+    ...bind.flags,
+    `lowerdir=${[...layers].reverse().join(':')}`,
+    upper,
+  ];
   const path = (bind.imagePath ?? '/').slice(1);
   // by mount(2): setup-script.ts, rootLines
   return `LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o ${options.join(',')} "oci-$NAME" ${name}t

@@ -2,31 +2,40 @@
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { HOST_GATEWAY, type NetworkFiles, type UnitContext } from './context.ts';
 import { deviceLines } from './devices.ts';
-import { type Mount, mountLines } from './fstab.ts';
+import type { Mount } from './fstab.ts';
 import type { MountPlan } from './mounts.ts';
 import type { NamespaceOrigin, NamespacePlan } from './namespaces.ts';
 import { gateway } from './setup-network.ts';
 import { shellWord } from './shell.ts';
 import { askForTerminal } from './terminal.ts';
 
-export function deviceMount({ devSize }: MountPlan): Mount {
+export function deviceMounts({ devSize, shmOptions }: MountPlan): Mount[] {
   const options = `mode=755,nosuid,strictatime,size=${devSize},uid=$B,gid=$B`;
-  return { source: 'oci-dev', target: 'dev', type: 'tmpfs', options };
+  const terminals = 'newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,uid=$B,gid=$((B + 5))';
+  return [
+    { source: 'oci-dev', target: 'dev', type: 'tmpfs', options },
+    { source: 'devpts', target: 'dev/pts', type: 'devpts', options: terminals },
+    {
+      source: 'shm',
+      target: 'dev/shm',
+      type: 'tmpfs',
+      options: ['rw', ...shmOptions, 'uid=$B', 'gid=$B'].join(','),
+    },
+  ];
 }
 
-export function deviceTree(spec: RuntimeSpec, mounts: MountPlan, context: UnitContext): string {
+/** /dev and an empty /etc. */
+export function deviceTree({ stdio }: UnitContext): string {
   // the journal's streams cannot be opened by name: see log-units.ts
-  const source = context.stdio === undefined ? 'dev-journal' : 'dev';
-  const terminals = 'newinstance,nosuid,noexec,ptmxmode=0666,mode=0620,uid=$B,gid=$((B + 5))';
-  const shm = ['rw', ...mounts.shmOptions, 'uid=$B', 'gid=$B'].join(',');
   return `
-cp -a "$SHARED/${source}/." dev/
-chown -hR $B:$B dev etc
-${deviceLines(spec).join('\n')}
-${mountLines([
-  { source: 'devpts', target: 'dev/pts', type: 'devpts', options: terminals },
-  { source: 'shm', target: 'dev/shm', type: 'tmpfs', options: shm },
-])}${askForTerminal(spec)}`;
+cp -a "$SHARED/${stdio === undefined ? 'tree-journal' : 'tree'}/." .`;
+}
+
+/** Once the files of /etc and the queues are there. */
+export function ownTree(spec: RuntimeSpec, { networkFiles }: UnitContext): string {
+  return `
+chown -h $B:$B dev dev/* etc${networkFiles === undefined ? '' : ' etc/*'}
+${deviceLines(spec).join('\n')}${askForTerminal(spec)}`;
 }
 
 /** /etc/hosts, /etc/hostname and /etc/resolv.conf; after the network, whose addresses they tell. */
@@ -78,8 +87,13 @@ function resolverFile(
   const servers = `printf %s ${shellWord(nameservers.map((server) => `nameserver ${server}\n`).join(''))}`;
   // aardvark-dns asks the given servers
   const direct = nameservers.length > 0 ? servers : 'inherit nameserver';
-  return `resolver=$({ ${host}; } 2>/dev/null || :)
-inherit() { echo "$resolver" | grep -E "^($1)[[:space:]]" || :; }
+  // without programs where the host has nothing to say
+  const inherit =
+    host === ':'
+      ? 'inherit() { :; }'
+      : `resolver=$({ ${host}; } 2>/dev/null || :)
+inherit() { echo "$resolver" | grep -E "^($1)[[:space:]]" || :; }`;
+  return `${inherit}
 {
   ${bridge === undefined ? direct : `if [ $DNS = true ]; then echo "nameserver $GATEWAY"; else ${direct}; fi`}
   printf %s ${shellWord(given.join(''))}

@@ -9,6 +9,7 @@
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import type { UnitContext } from './context.ts';
+import type { Mount } from './fstab.ts';
 import { imageLines } from './image-mounts.ts';
 import type { BindMount, MountPlan, TemporaryFileSystem } from './mounts.ts';
 import { plantedMounts, REACH } from './planted-mounts.ts';
@@ -19,16 +20,38 @@ import { shellWord } from './shell.ts';
  * The root's own /run where it is a directory: systemd would hide it below an empty one. In memory where systemd
  * could not make its own mount points in the root: it is read-only, or host root has no id in it.
  */
+export function runMounts(plan: MountPlan, spec: RuntimeSpec, context: UnitContext): Mount[] {
+  const { run } = plan;
+  if (run !== undefined || isRunFresh(spec, context))
+    return [
+      { source: 'tmpfs', target: 'run', type: 'tmpfs', options: temporaryOptions(run?.options ?? RUN) },
+    ];
+  return isRunDirectory(context)
+    ? [{ source: '"$MOUNTS_FIELD/rootfs/run"', target: 'run', type: 'none', options: 'bind' }]
+    : [];
+}
+
+/** What is left to do once the root is mounted. */
 export function runTree({ run }: MountPlan, spec: RuntimeSpec, context: UnitContext): string {
-  const fresh = temporary('run', run?.options ?? ['mode=755', 'nosuid', 'nodev']);
-  const isDirectory = '[ -d rootfs/run ] && [ ! -L rootfs/run ]';
-  const tree =
-    run !== undefined
-      ? `${fresh}${run.copyUp ? copyUp('/run', 'run', context) : ''}`
-      : context.rootfs !== undefined || spec.root.readonly
-        ? `${fresh}${copyUp('/run', 'run', context)}`
-        : `if ${isDirectory}; then mount --bind rootfs/run run; else ${fresh}; fi`;
+  const isMounted = run !== undefined || isRunFresh(spec, context) || isRunDirectory(context);
+  const tree = !isMounted
+    ? `mkdir run
+if [ -d rootfs/run ] && [ ! -L rootfs/run ]; then mount --bind rootfs/run run; else ${temporary('run', RUN)}; fi`
+    : (run?.copyUp ?? isRunFresh(spec, context))
+      ? copyUp('/run', 'run', context)
+      : '';
   return `${tree}\n[ -d run/.oci ] && [ ! -L run/.oci ] || { rm -rf run/.oci; mkdir run/.oci; }`;
+}
+
+const RUN = ['mode=755', 'nosuid', 'nodev'];
+
+function isRunFresh(spec: RuntimeSpec, { rootfs }: UnitContext): boolean {
+  return rootfs !== undefined || spec.root.readonly === true;
+}
+
+/** Seen now: what the image has there, or else the layer below it. */
+function isRunDirectory({ copyUp, scaffold }: UnitContext): boolean {
+  return copyUp.get('/run') === '/run' || scaffold.directories.some((path) => `${path}/`.startsWith('/run/'));
 }
 
 export function preparedMounts(plan: MountPlan, context: UnitContext): string {
@@ -66,7 +89,11 @@ function temporaryLines(mount: TemporaryFileSystem, context: UnitContext): strin
 }
 
 function temporary(name: string, options: readonly string[]): string {
-  return `mount -t tmpfs -o ${[...options, 'uid=$B', 'gid=$B'].join(',')} tmpfs ${name}`;
+  return `mount -t tmpfs -o ${temporaryOptions(options)} tmpfs ${name}`;
+}
+
+function temporaryOptions(options: readonly string[]): string {
+  return [...options, 'uid=$B', 'gid=$B'].join(',');
 }
 
 /** With the attributes of the directory itself; nothing where the root has no such directory. */

@@ -12,6 +12,7 @@ export function rangeLines(linux: Linux): string {
   const fixed = fixedRange(linux);
   return `
 [ -d /run/oci ] || mkdir -p -m 700 /run/oci
+[ -d /run/userdb ] || mkdir -p /run/userdb
 exec 9>/run/oci/range.lock
 flock 9
 ${fixed === undefined ? NEXT_RANGE : fixedRangeLines(fixed.base)}
@@ -46,7 +47,8 @@ while :; do
   B=$((slot * ${RANGE_SIZE}))
   [ ! -e /run/userdb/$B.user ] && [ ! -e /run/systemd/nspawn-uid/$B ] || continue
   ! delegated || continue
-  ! getent passwd $B >/dev/null && ! getent group $B >/dev/null || continue
+  getent passwd $B >/dev/null &
+  ! getent group $B >/dev/null && ! wait $! || continue
   break
 done
 echo $slot >/run/oci/range.last`;
@@ -60,41 +62,39 @@ done
 exec 9>&-`;
 
 /**
- * Made by a process with host uid B, so that B may join it without capabilities. Its holder waits at a fifo that nobody
- * opens; another one tells that it is there (one for each holder: a writer of the first could still hold the
- * second one open, and close it too early).
+ * All by one process with host uid B, so that B may join the user namespace without capabilities; with one capability
+ * until then, since a host may refuse namespaces to processes of none. The process stops itself and holds them until
+ * they are mounted. Meanwhile another one writes their settings.
  */
-export const USER_NAMESPACE = `
-mkfifo user-ready other-ready hold
-setpriv --reuid $B --regid $B --clear-groups unshare --user sh -c 'echo; read -r _ <hold' >user-ready &
-user=$!
-read -r _ <user-ready || fail 'cannot make a user namespace: look at sysctl user.max_user_namespaces'
-echo "0 $B $SIZE" >/proc/$user/uid_map
-echo "0 $B $SIZE" >/proc/$user/gid_map`;
-
-/** The others that are the container's own, with their settings, held by a process until they are mounted. */
 export function namespaceLines(
   spec: RuntimeSpec,
   plan: NamespacePlan,
   seccomp: SeccompPlan | undefined,
 ): string {
-  const own = [
-    ...(plan.network === 'own' ? ['--net'] : []),
-    ...(plan.ipc === 'own' ? ['--ipc'] : []),
-    ...(plan.uts === 'own' ? ['--uts'] : []),
-  ];
-  const inside = [
+  const own = (['net', 'ipc', 'uts'] as const)
+    .filter((name) => plan[name === 'net' ? 'network' : name] === 'own')
+    .map((name) => ` --${name}`)
+    .join('');
+  const settings = [
     ...(plan.network === 'own' ? ['ip link set lo up'] : []),
     ...(seccomp?.noUserNamespaces ? ['echo 0 >/proc/sys/user/max_user_namespaces'] : []),
     ...(areOwn(plan) ? writes(spec, 'container') : []),
-    'echo',
-    'read -r _ <hold',
-  ].join('\n');
+  ];
+  const inside = `
+nsenter --target $holder --user${own} -S 0 -G 0 sh -euc ${shellWord(settings.join('\n'))} &
+settings=$!`;
   return `
-nsenter --user=/proc/$user/ns/user -S 0 -G 0 unshare ${[...own, 'sh', '-euc'].join(' ')} ${shellWord(inside)} >other-ready &
-holder=$!
-read -r _ <other-ready || fail 'cannot make the other namespaces'`;
+holder=$(setpriv --reuid $B --regid $B --clear-groups --inh-caps +sys_admin --ambient-caps +sys_admin \\
+  unshare --user${own} sh -c 'echo $$; exec >&-; kill -STOP $$' &)
+[ -n "$holder" ] || fail 'cannot make the namespaces: look at sysctl user.max_user_namespaces'
+echo "0 $B $SIZE" >/proc/$holder/uid_map
+echo "0 $B $SIZE" >/proc/$holder/gid_map
+${settings.length === 0 ? 'settings=' : inside.trim()}`;
 }
+
+/** Before anything relies on what the namespaces are set to. */
+const NAMESPACES_SET = `
+[ -z "$settings" ] || wait $settings || fail 'cannot set up the namespaces'`;
 
 /** Whether what belongs to the network and ipc namespaces can be written where those are made. */
 function areOwn({ network, ipc }: NamespacePlan): boolean {
@@ -103,7 +103,7 @@ function areOwn({ network, ipc }: NamespacePlan): boolean {
 
 export function namespaceMounts({ network, ipc, uts }: NamespacePlan): Mount[] {
   return [
-    namespaceMount('user', '/proc/$user/ns/user'),
+    namespaceMount('user', '/proc/$holder/ns/user'),
     ...otherMount('net', network),
     ...otherMount('ipc', ipc),
     ...otherMount('uts', uts),
@@ -119,7 +119,10 @@ function namespaceMount(name: string, source: string): Mount {
   return { source, target: `${name}ns`, type: 'none', options: 'bind' };
 }
 
-/** What is written inside the namespaces: names, sysctls; and the queues of the ipc namespace. */
+/**
+ * What is written inside the namespaces, also those that are joined: names, sysctls; and the queues of the ipc
+ * namespace. By a process that UTS_AND_IPC_SET waits for.
+ */
 export function utsAndIPC(spec: RuntimeSpec, plan: NamespacePlan): string {
   const { network, ipc, uts } = plan;
   const net = network === 'host' ? [] : ['--net=netns'];
@@ -129,18 +132,21 @@ export function utsAndIPC(spec: RuntimeSpec, plan: NamespacePlan): string {
   const byHost = [
     ...(uts === 'own' ? ['echo "$1" >/proc/sys/kernel/hostname', ...domain] : []),
     ...writes(spec, 'host'),
-    'mount -t mqueue -o nosuid,noexec,nodev mqueue dev/mqueue',
+    'mount -t mqueue -o X-mount.mkdir,nosuid,noexec,nodev mqueue dev/mqueue',
   ];
   const byContainer = areOwn(plan) ? [] : writes(spec, 'container');
   return [
-    '',
-    command([...net, ...both], byHost),
+    NAMESPACES_SET,
     ...(byContainer.length > 0
       ? [command(['--user=userns', '-S 0', '-G 0', ...net, ...both], byContainer)]
       : []),
-    'chown $B:$B dev/mqueue',
+    `${command([...net, ...both], byHost)} &`,
+    'names=$!',
   ].join('\n');
 }
+
+export const UTS_AND_IPC_SET = `
+wait $names || fail 'cannot set up the uts and ipc namespaces'`;
 
 function writes(spec: RuntimeSpec, writer: 'container' | 'host'): string[] {
   return sysctls(spec)

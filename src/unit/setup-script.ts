@@ -15,18 +15,18 @@ import { RANGE_SIZE, rangeUserName } from '../uid/range.ts';
 import { mountDir, type UnitContext } from './context.ts';
 import { layerBind, type Mount, mountLines, privateBind } from './fstab.ts';
 import { setupHooks, teardownHooks } from './hooks.ts';
-import { hasWritableImage, imageDirectories, imageLayerMounts, imageUppers } from './image-mounts.ts';
+import { hasWritableImage, imageLayerMounts, imageUppers } from './image-mounts.ts';
 import { LOG_FIFO } from './log-units.ts';
 import { type MountPlan, planMounts } from './mounts.ts';
 import { fixedRange, planNamespaces } from './namespaces.ts';
 import type { SeccompPlan } from './seccomp.ts';
-import { deviceMount, deviceTree, networkFiles } from './setup-files.ts';
-import { preparedMounts, runTree } from './setup-mounts.ts';
+import { deviceMounts, deviceTree, networkFiles, ownTree } from './setup-files.ts';
+import { preparedMounts, runMounts, runTree } from './setup-mounts.ts';
 import {
   namespaceLines,
   namespaceMounts,
   rangeLines,
-  USER_NAMESPACE,
+  UTS_AND_IPC_SET,
   utsAndIPC,
 } from './setup-namespaces.ts';
 import { networkSetup, networkTeardown } from './setup-network.ts';
@@ -47,25 +47,33 @@ HOSTNAME=${shellWord(spec.hostname ?? 'container')}
 
 ${PREAMBLE}
 ${SHARED}
+# what does not need the range, while that is looked for
+{
 ${scaffold(mounts, context)}
+} &
+scaffold=$!
 ${rangeLines(spec.linux)}
-${USER_NAMESPACE}
 ${namespaceLines(spec, namespaces, seccomp)}
+wait $scaffold || exit 1
+cd "$BUNDLE/mnt"
+: >userns; : >netns; : >ipcns; : >utsns
 ${mountLines([
   ...namespaceMounts(namespaces),
   ...layerMounts(spec, mounts, context),
   ...imageLayerMounts(mounts, context),
-  deviceMount(mounts),
+  ...rootMounts(spec, context),
+  ...deviceMounts(mounts),
+  ...runMounts(mounts, spec, context),
 ])}
 ${networkSetup(spec, context)}
 ${rootLines(spec, context)}
-${networkFiles(namespaces, context)}
-${deviceTree(spec, mounts, context)}
+${utsAndIPC(spec, namespaces)}${deviceTree(context)}
+${networkFiles(namespaces, context)}${UTS_AND_IPC_SET}${ownTree(spec, context)}
 ${runTree(mounts, spec, context)}
 ${preparedMounts(mounts, context)}
-${utsAndIPC(spec, namespaces)}${awaitTerminal(spec)}
+${awaitTerminal(spec)}
 ${setupHooks(spec, context).join('\n')}
-kill $user $holder
+kill -KILL $holder
 `;
 }
 
@@ -102,7 +110,7 @@ for program in nsenter setpriv unshare flock mount getent ip; do
   command -v $program >/dev/null || fail "$program is missing: install util-linux, libc-bin and iproute2"
 done`;
 
-/** Once per boot: the shim's programs with their libraries, and two kinds of /dev to copy. */
+/** Once per boot: the shim's programs with their libraries, and two kinds of /dev to copy, with an empty /etc. */
 const SHARED = `
 if [ ! -e "$SHARED/ready" ]; then
   mkdir -p "$SHARED"
@@ -110,8 +118,8 @@ if [ ! -e "$SHARED/ready" ]; then
   flock 8
   if [ ! -e "$SHARED/ready" ]; then
     if mountpoint -q "$SHARED/shim"; then umount "$SHARED/shim"; fi
-    rm -rf "$SHARED/shim" "$SHARED/dev" "$SHARED/dev-journal"
-    mkdir "$SHARED/shim" "$SHARED/dev"
+    rm -rf "$SHARED/shim" "$SHARED/tree" "$SHARED/tree-journal"
+    mkdir -p "$SHARED/shim" "$SHARED/tree/dev" "$SHARED/tree/etc"
     for program in nsenter setpriv env setsid sh dd; do
       file=$(command -v $program)
       cp -L "$file" "$SHARED/shim/"
@@ -141,20 +149,19 @@ if [ ! -e "$SHARED/ready" ]; then
     : >"$SHARED/shim/utsns"
     : >"$SHARED/shim/init"
     : >"$SHARED/shim/seccomp"
-    cd "$SHARED/dev"
+    cd "$SHARED/tree/dev"
     mknod -m 666 null c 1 3
     mknod -m 666 zero c 1 5
     mknod -m 666 full c 1 7
     mknod -m 666 random c 1 8
     mknod -m 666 urandom c 1 9
     mknod -m 666 tty c 5 0
-    mkdir pts shm mqueue
     ln -s pts/ptmx ptmx
     ln -s /proc/self/fd fd
     ln -s /proc/self/fd/0 stdin
-    cp -a . ../dev-journal
-    ln -s ${LOG_FIFO} ../dev-journal/stdout
-    ln -s ${LOG_FIFO} ../dev-journal/stderr
+    cp -a "$SHARED/tree" "$SHARED/tree-journal"
+    ln -s ${LOG_FIFO} "$SHARED/tree-journal/dev/stdout"
+    ln -s ${LOG_FIFO} "$SHARED/tree-journal/dev/stderr"
     ln -s /proc/self/fd/1 stdout
     ln -s /proc/self/fd/2 stderr
     : >"$SHARED/ready"
@@ -169,11 +176,7 @@ function scaffold(mounts: MountPlan, context: UnitContext): string {
       ? ''
       : `${scaffoldLines(context)}${cover(context)}${imageUppers(mounts, context)}`;
   return `${own}
-[ -d /run/userdb ] || mkdir -p /run/userdb
-mount -t tmpfs -o X-mount.mkdir=0700,mode=755,size=4m,nr_inodes=4k "oci-$NAME" "$BUNDLE/mnt"
-cd "$BUNDLE/mnt"
-mkdir u rootfs dev run etc ${[...lowerLayers(context).map(({ name }) => name), ...imageDirectories(mounts, context)].join(' ')}
-: >userns; : >netns; : >ipcns; : >utsns`;
+mount -t tmpfs -o X-mount.mkdir=0700,mode=755,size=4m,nr_inodes=4k "oci-$NAME" "$BUNDLE/mnt"`;
 }
 
 /** A bundle's rootfs has all of it already: src/host/mount-points.ts. */
@@ -248,31 +251,47 @@ function layerMounts(spec: RuntimeSpec, mounts: MountPlan, context: UnitContext)
   ];
 }
 
+/** The root of an image, where fsconfig(2) takes its options: each ends at 255 bytes, too few for many layers. */
+function rootMounts(spec: RuntimeSpec, context: UnitContext): Mount[] {
+  const options = overlayOptions(spec, context);
+  if (context.rootfs !== undefined || options.length > OPTIONS_MAX) return [];
+  return [{ source: fstabWord(`oci-${context.unit}`), target: 'rootfs', type: 'overlay', options }];
+}
+
+const OPTIONS_MAX = 255;
+
+function overlayOptions(spec: RuntimeSpec, context: UnitContext): string {
+  const lower = lowerLayers(context).map(({ name }) => name);
+  const stack = `userxattr,lowerdir=${lower.reverse().join(':')}`;
+  return spec.root.readonly ? `ro,${stack}` : `${stack},upperdir=u/data,workdir=u/work`;
+}
+
 function rootLines(spec: RuntimeSpec, context: UnitContext): string {
   const { rootfs } = context;
   if (rootfs !== undefined)
     return `
+mkdir rootfs
 if [ $D = $B ]; then mount --bind --make-private ${shellWord(rootfs)} rootfs
 else mount --bind --make-private -o "X-mount.idmap=b:$D:$B:$SIZE" ${shellWord(rootfs)} rootfs ||
   fail ${shellWord(`cannot map the ids of ${rootfs}: its file system does not allow that`)}
 fi`;
-  const lower = lowerLayers(context).map(({ name }) => name);
-  const stack = `userxattr,lowerdir=${lower.reverse().join(':')}`;
-  const options = spec.root.readonly ? `ro,${stack}` : `${stack},upperdir=u/data,workdir=u/work`;
-  // by mount(2), which takes a page of options; one of fsconfig(2) ends at 255 bytes, too few for 128 layers
-  const mount = `LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o ${options} "oci-$NAME" rootfs`;
-  if (spec.root.readonly) return mount;
-  return `${mount}
-[ -w rootfs ] || fail 'the root file system came out read-only: look at dmesg'`;
+  const options = overlayOptions(spec, context);
+  return [
+    // mount(2) takes a page of options
+    ...(options.length > OPTIONS_MAX
+      ? [`LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o X-mount.mkdir,${options} "oci-$NAME" rootfs`]
+      : []),
+    ...(spec.root.readonly
+      ? []
+      : ["[ -w rootfs ] || fail 'the root file system came out read-only: look at dmesg'"]),
+  ].join('\n');
 }
 
 const TEARDOWN = `
-if mountpoint -q "$BUNDLE/mnt"; then
-  umount -R "$BUNDLE/mnt" || umount -R -l "$BUNDLE/mnt"
-fi
+# all at once; whatever is still busy does not keep the rest
+umount --lazy "$BUNDLE/mnt" 2>/dev/null || ! mountpoint -q "$BUNDLE/mnt" || umount -R -l "$BUNDLE/mnt"
 B=
 [ ! -s "$BUNDLE/range" ] || read -r B <"$BUNDLE/range"
-[ -z "$B" ] || rm -f "/run/userdb/$B.user" "/run/userdb/$B.group"
-rm -f "/run/userdb/$ROOT_USER.user" "/run/userdb/$ROOT_USER.group"
-rm -rf --one-file-system "$WRITABLE" "$BUNDLE"
+[ -z "$B" ] || set -- "/run/userdb/$B.user" "/run/userdb/$B.group"
+rm -rf --one-file-system "$@" "/run/userdb/$ROOT_USER.user" "/run/userdb/$ROOT_USER.group" "$WRITABLE" "$BUNDLE"
 `;

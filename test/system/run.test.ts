@@ -338,7 +338,7 @@ test('a setup that fails is explained and undone', async () => {
   await assertRefused(
     result,
     69,
-    "unit 'broken.service' failed to start: broken-setup: cannot make a user namespace",
+    "unit 'broken.service' failed to start: broken-setup: cannot make the namespaces",
   );
 });
 

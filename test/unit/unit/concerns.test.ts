@@ -233,8 +233,8 @@ test('namespaces', () => {
     DelegateSubgroup: undefined,
   });
   const joined = script({ linux: { namespaces: [{ type: 'network', path: "/run/it's" }] } });
-  assert.match(joined, /^ {2}'\/run\/it'\\''s' "\$MOUNTS_FIELD\/netns" none "bind" \\$/m);
-  assert.match(joined, /unshare sh -euc/);
+  assert.match(joined, /^ {2}'\/run\/it'\\''s' "\$MOUNTS_FIELD\/netns" none "X-mount.mkdir,bind" \\$/m);
+  assert.match(joined, /unshare --user sh -c/);
   for (const type of ['pid', 'mount', 'uts', 'user', 'cgroup'])
     refused({ linux: { namespaces: [{ type, path: '/x' }] } }, `${type} by path`);
   refused({ linux: { namespaces: [{ type: 'time' }] } }, 'time');

@@ -97,10 +97,10 @@ function value({ payload }: ContainerUnits, property: string): unknown {
 test('namespaces: host networking has no namespace of its own', () => {
   const own = units();
   assert.equal(value(own, 'NetworkNamespacePath'), '/run/oci/containers/web/mnt/netns');
-  assert.match(own.setupScript, /unshare --net --ipc --uts/);
+  assert.match(own.setupScript, /unshare --user --net --ipc --uts/);
   const host = units({ network: { kind: 'host' } });
   assert.equal(value(host, 'NetworkNamespacePath'), undefined);
-  assert.match(host.setupScript, /unshare --ipc --uts/);
+  assert.match(host.setupScript, /unshare --user --ipc --uts/);
   assert.doesNotMatch(host.setupScript, /\/netns/);
   for (const each of [own, host]) {
     assert.equal(value(each, 'User'), 'oci-web');
@@ -130,8 +130,18 @@ test('life cycle: stop signal, time-out, kill mode by what systemd has', () => {
 
 test('read-only: no upper directory, and places to write', () => {
   const script = units({ readOnly: true }).setupScript;
-  assert.match(script, / mount -t overlay -o ro,userxattr,lowerdir=l2:l1:l0 "oci-\$NAME" rootfs$/m);
+  assert.match(
+    script,
+    /^ {2}oci-web "\$MOUNTS_FIELD\/rootfs" overlay "X-mount.mkdir,ro,userxattr,lowerdir=l2:l1:l0" \\$/m,
+  );
   assert.doesNotMatch(script, /upperdir/);
+  // more than fsconfig(2) takes in one string
+  const many = units({}, {}, { layerTrees: Array.from({ length: 60 }, (_, i) => `/${i}`) }).setupScript;
+  assert.match(
+    many,
+    /^LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o X-mount.mkdir,userxattr,lowerdir=l60:.*:l0,upperdir=u\/data,workdir=u\/work "oci-\$NAME" rootfs$/m,
+  );
+  assert.doesNotMatch(many, /" overlay "/);
   const destinations = (value(units({ readOnly: true }), 'BindPaths') as [string, string][]).map(
     ([, destination]) => destination,
   );
@@ -236,14 +246,13 @@ test('images are mounted by their layers', () => {
     16384n,
   ]);
   const script = readOnly.setupScript;
-  assert.match(script, /^mkdir u rootfs dev run etc l0 l1 l2 bind0t bind0l0 bind0l1 bind0l2$/m);
   assert.match(
     script,
-    /^ {2}'\/sto\\040re\/it'\\''s' "\$MOUNTS_FIELD\/bind0l2" none "bind,private,ro,X-mount.idmap=b:\$D:\$B:\$SIZE" \\$/m,
+    /^ {2}'\/sto\\040re\/it'\\''s' "\$MOUNTS_FIELD\/bind0l2" none "X-mount.mkdir,bind,private,ro,X-mount.idmap=b:\$D:\$B:\$SIZE" \\$/m,
   );
   assert.match(
     script,
-    / mount -t overlay -o userxattr,nosuid,nodev,lowerdir=bind0l2:bind0l1:bind0l0,ro "oci-\$NAME" bind0t\nmkdir bind0; mount --bind bind0t bind0$/m,
+    / mount -t overlay -o X-mount.mkdir,userxattr,nosuid,nodev,lowerdir=bind0l2:bind0l1:bind0l0,ro "oci-\$NAME" bind0t\nmkdir bind0; mount --bind bind0t bind0$/m,
   );
   // written to in the container's own directory, also where its root is read-only
   const writable = units({ readOnly: true, mounts: [image('rw')] }, {}, { images }).setupScript;
