@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { PublishedPort } from './oci/address.ts';
 import { ANNOTATION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
+import { type HealthCheck, parseHealthCheck } from './oci/health-check.ts';
 import type { RuntimeSpec } from './oci/runtime-spec.ts';
 import { type Manager, UINT64_MAX } from './systemd/manager.ts';
 import { HEALTH_OUTPUT, HEALTH_STATE, type Health, readHealth } from './unit/health.ts';
@@ -36,7 +37,12 @@ export interface ContainerState {
   readonly addresses: readonly string[];
   readonly ports: readonly PublishedPort[];
   /** undefined: it has no health check. */
-  readonly health: (Health & { readonly lastOutput: string }) | undefined;
+  readonly health: ContainerHealth | undefined;
+}
+
+export interface ContainerHealth extends Health {
+  readonly check: HealthCheck;
+  readonly lastOutput: string;
 }
 
 export interface ContainerUsage {
@@ -59,11 +65,15 @@ export function listContainers(runRoot: string): ContainerRecord[] {
   });
 }
 
+/** undefined where there is no record of it. */
+export function findContainer(runRoot: string, unit: string): ContainerRecord | undefined {
+  return unit === '' || unit.includes('/') || unit.startsWith('.') ? undefined : readRecord(runRoot, unit);
+}
+
 /** Throws INPUT_NOT_FOUND. `name` may end in `.service`. */
 export function requireContainer(runRoot: string, name: string): ContainerRecord {
   const unit = name.replace(/\.service$/, '');
-  const record =
-    unit === '' || unit.includes('/') || unit.startsWith('.') ? undefined : readRecord(runRoot, unit);
+  const record = findContainer(runRoot, unit);
   if (record !== undefined) return record;
   throw new OciError('INPUT_NOT_FOUND', `no container ${quote(unit)} is running`, {
     hint: 'List the containers with: ocictl ps.',
@@ -92,11 +102,13 @@ export async function containerState(container: ContainerRecord, manager: Manage
 export function healthOf(
   { spec, directory }: Pick<ContainerRecord, 'spec' | 'directory'>,
   properties: ReadonlyMap<string, unknown>,
-): ContainerState['health'] {
-  if (spec.annotations[ANNOTATION.healthCheck] === undefined) return undefined;
+): ContainerHealth | undefined {
+  const text = spec.annotations[ANNOTATION.healthCheck];
+  if (text === undefined) return undefined;
   const run = String(properties.get('ExecMainStartTimestampMonotonic'));
   return {
     ...readHealth(readText(join(directory, HEALTH_STATE)), run),
+    check: parseHealthCheck(text),
     lastOutput: readText(join(directory, HEALTH_OUTPUT)) ?? '',
   };
 }

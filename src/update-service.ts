@@ -1,15 +1,17 @@
 /**
  * The stories of `ocictl update`, `rollback` and `auto-update`: one installed service goes to another version, and
- * back by itself where the payload does not stay up.
+ * back by itself where the payload does not stay up, or is not healthy.
  *
  * Invariant: the image of the new version is in the store, verified, before anything of the service changes.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findContainer, healthOf } from './containers.ts';
 import { addVersion, makeCurrent, prune, refuseEdited } from './install-service.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote, toOciError } from './oci/errors.ts';
+import { verdictMaxSeconds } from './oci/health-check.ts';
 import type { PreparedContainer } from './prepare-container.ts';
 import {
   readIfThere,
@@ -112,14 +114,14 @@ async function finishSwitch(service: InstalledService, context: UpdateContext): 
 async function switchTo(
   service: InstalledService,
   { number, record }: ServiceVersion,
-  { manager }: UpdateContext,
+  context: UpdateContext,
 ): Promise<boolean> {
   const { name, current } = service;
   const unit = `${name}.service`;
-  const wasRunning = await isRunning(name, manager);
+  const wasRunning = await isRunning(name, context.manager);
   makeCurrent(service, number);
   if (!wasRunning) return false;
-  const why = await restart(service, number, record.healthGraceSeconds, manager);
+  const why = await restart(service, number, record.healthGraceSeconds, context);
   if (why === undefined) {
     logAbout(unit, `updated to version ${number} (${record.digest})`, 'info');
     return true;
@@ -127,12 +129,12 @@ async function switchTo(
   markFailed(service, number, why);
   makeCurrent(service, current.number);
   const grace = Math.min(record.healthGraceSeconds, BACK_GRACE_SECONDS);
-  const worse = await restart(service, current.number, grace, manager);
+  const worse = await restart(service, current.number, grace, context);
   const now =
     worse === undefined
       ? `version ${current.number} runs again`
       : `version ${current.number} does not run either: ${worse}`;
-  const message = `version ${number} (${record.digest}) did not stay up: ${why}; rolled back: ${now}`;
+  const message = `version ${number} (${record.digest}) is not good: ${why}; rolled back: ${now}`;
   logAbout(unit, message, 'warning');
   throw new OciError('UNAVAILABLE', `service ${quote(name)}: ${message}`, {
     hint: `See why with: journalctl -u ${name}.`,
@@ -141,12 +143,12 @@ async function switchTo(
 
 const BACK_GRACE_SECONDS = 2;
 
-/** Restarts what runs of the service; why the payload did not stay up for so long, if it did not. */
+/** Restarts what runs of the service; what is wrong with it, if it does not stay up for so long and become healthy. */
 async function restart(
   service: Service,
   number: number,
   graceSeconds: number,
-  manager: Manager,
+  { manager, runRoot }: UpdateContext,
 ): Promise<string | undefined> {
   const payload = `${service.name}.service`;
   const started = startedUnit(service, number);
@@ -158,28 +160,36 @@ async function restart(
   }
   // behind a socket it runs only when it is needed
   if (started !== payload && (await stateOf(payload, manager)) === 'inactive') return undefined;
-  return staysUp(payload, graceSeconds, manager);
+  return whatIsWrong(service.name, graceSeconds, runRoot, manager);
 }
 
 const POLL_MS = 100;
 
-/** Watches that the unit stays active in one and the same run; what became of it otherwise. */
-export async function staysUp(
-  unit: string,
+/** Watches that the payload stays active in one and the same run, for the grace time and until it is healthy. */
+async function whatIsWrong(
+  name: string,
   graceSeconds: number,
+  runRoot: string,
   manager: Manager,
 ): Promise<string | undefined> {
-  const deadline = performance.now() + graceSeconds * 1000;
+  const began = performance.now();
   let first: string | undefined;
   for (;;) {
-    const properties = await manager.properties(unit);
+    const properties = await manager.properties(`${name}.service`);
     const state = String(properties.get('ActiveState'));
     if (state !== 'active' && state !== 'reloading')
       return `its payload ended (${properties.get('Result')}, status ${properties.get('ExecMainStatus')})`;
     const run = `${properties.get('MainPID')} ${properties.get('NRestarts')}`;
     first ??= run;
     if (run !== first) return 'its payload ended and was started again';
-    if (performance.now() >= deadline) return undefined;
+    const container = findContainer(runRoot, name);
+    const health = container && healthOf(container, properties);
+    if (health?.status === 'unhealthy') return `it is ${properties.get('StatusText')}`;
+    const seconds = (performance.now() - began) / 1000;
+    const done = health === undefined || health.status === 'healthy';
+    if (done && seconds >= graceSeconds) return undefined;
+    if (health !== undefined && seconds >= graceSeconds + verdictMaxSeconds(health.check))
+      return 'nobody knows whether it is healthy';
     await sleep(POLL_MS);
   }
 }

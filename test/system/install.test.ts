@@ -21,13 +21,13 @@ const script = async (text: string) => stdoutOf(await machine.script(text));
 /** The words as the shell takes them. */
 const install = (words: string) => script(`ocictl install --quiet ${words}`);
 
-/** Busybox as a web server that says which version it is; `bad` ends after half a second, `short` at once. */
+/** Busybox as a web server that says which version it is; `bad` ends after half a second, `short` at once; `sick` serves no number. */
 const BUILD = `
 # the images are forky's, whose registry may have another user
 find /var/lib/docker-registry -type d -exec chown "$(systemctl show -P User docker-registry):" {} +
 cd /var/tmp
 skopeo copy --quiet --src-tls-verify=false docker://${BUSYBOX} oci:images:base
-for v in 1 2 3 bad short; do
+for v in 1 2 3 bad short sick; do
   run='echo I am '$v'; mkdir -p /srv; echo '$v' >/srv/index.html; exec httpd -f -p 8081 -h /srv'
   [ $v != bad ] || run='sleep 0.5; exit 3'
   [ $v != short ] || run=true
@@ -237,7 +237,7 @@ test('update, rollback, and one that comes back by itself', { timeout: 120_000 }
   assert.equal(failed.status, 69);
   assert.match(
     failed.stderr,
-    /version 3 .* did not stay up: its payload ended \(exit-code, status 3\); rolled back: version 2 runs again/,
+    /version 3 .* is not good: its payload ended \(exit-code, status 3\); rolled back: version 2 runs again/,
   );
   assert.equal(await served(), '2');
   assert.match(
@@ -290,6 +290,36 @@ test('update, rollback, and one that comes back by itself', { timeout: 120_000 }
   assert.deepEqual([edited.status, edited.stderr.includes('changed by hand')], [73, true]);
   await uninstall('app');
   assert.equal((await ocictl('uninstall', 'app')).status, 0);
+});
+
+test('an update is good when the payload is healthy', { timeout: 120_000 }, async () => {
+  await publish('1');
+  const check = `--health-cmd 'grep -q [0-9] /srv/index.html' --health-interval 1s --health-retries 2 --health-timeout 2s`;
+  await install(`${APP} --name app --network host --now --health-grace 0 --auto-update registry ${check}`);
+  assert.equal(await served(), '1');
+  await publish('2');
+  assert.match(stdoutOf(await ocictl('auto-update')), /^app 2 sha256:/);
+  // so it waits until that is known
+  assert.match(await script('systemctl status app'), /Status: "healthy"/);
+
+  await publish('sick');
+  const failed = await ocictl('auto-update');
+  assert.equal(failed.status, 69);
+  const why = /version 3 .* is not good: it is unhealthy: exit status 1; rolled back: version 2 runs again/;
+  assert.match(failed.stderr, why);
+  assert.equal(await served(), '2');
+  assert.match(await script('journalctl --quiet --output=cat --unit=app'), why);
+  assert.equal(stdoutOf(await ocictl('auto-update', '--dry-run')), '');
+
+  // with --notify=healthy the same: systemd itself waits
+  await install(`${APP}:1 --name app --network host --notify=healthy --now --health-grace 0 ${check}`);
+  await script('systemctl restart app; systemctl status app | grep healthy');
+  assert.equal(await served(), '1');
+  const again = await ocictl('update', 'app', '--to', `${APP}:sick`);
+  assert.equal(again.status, 69);
+  assert.match(again.stderr, /rolled back: version 4 runs again/);
+  assert.equal(await served(), '1');
+  await uninstall('app');
 });
 
 test('killed at any point, an update leaves the old version or the new one', {
