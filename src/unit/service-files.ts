@@ -49,7 +49,10 @@ export function serviceUnitFiles(units: ContainerUnits, place: ServicePlace, ord
   // how often the container may be started is the business of NAME.service alone
   const unlimited = helpers.map(({ name, settings }) => ({
     name,
-    settings: [...settings, seconds('StartLimitIntervalSec', 0, 'Unit')],
+    settings: [
+      ...settings.filter(({ property }) => property !== 'StartLimitIntervalUSec'),
+      seconds('StartLimitIntervalSec', 0, 'Unit'),
+    ],
   }));
   return [...unlimited, ...socket, payloadUnit(units.payload, place, order)]
     .map((unit) => (unit.name === started ? installable(unit, order) : unit))

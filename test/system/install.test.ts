@@ -295,7 +295,9 @@ test('update, rollback, and one that comes back by itself', { timeout: 120_000 }
 test('an update is good when the payload is healthy', { timeout: 120_000 }, async () => {
   await publish('1');
   const check = `--health-cmd 'grep -q [0-9] /srv/index.html' --health-interval 1s --health-retries 2 --health-timeout 2s`;
-  await install(`${APP} --name app --network host --now --health-grace 0 --auto-update registry ${check}`);
+  await install(
+    `${APP} --pull always --name app --network host --now --health-grace 0 --auto-update registry ${check}`,
+  );
   assert.equal(await served(), '1');
   await publish('2');
   assert.match(stdoutOf(await ocictl('auto-update')), /^app 2 sha256:/);
