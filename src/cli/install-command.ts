@@ -18,6 +18,7 @@ import {
   type RegistryOptions,
   registryOptions,
 } from './options.ts';
+import type { Output } from './output.ts';
 import {
   type ContainerTexts,
   containerOptions,
@@ -79,9 +80,31 @@ export function buildInstall(program: Command): void {
     .addOption(pullOption());
   registryOptions(program);
   commonRunOptions(program);
-  program.action((image: string, command: string[], options: InstallOptions) =>
-    install(program, image, command, options),
-  );
+  program.action(async (image: string, command: string[], options: InstallOptions) => {
+    const output = outputFor(program);
+    const installed = await installService({ image, command, options }, output);
+    if (output.json) return output.value(installed);
+    output.line(installed.unit);
+    if (!options.now) output.note(`start it with systemctl restart ${installed.unit}`);
+  });
+}
+
+/** A command line of `ocictl install`. */
+export interface InstallWords {
+  readonly image: string;
+  readonly command: string[];
+  readonly options: InstallOptions;
+}
+
+/** Judges it as far as that goes without the image. */
+export function parseInstall(words: readonly string[]): InstallWords {
+  const program = new Command().exitOverride().configureOutput({ writeErr: () => {}, outputError: () => {} });
+  buildInstall(program);
+  program.action(() => {}).parse(words, { from: 'user' });
+  const [image = '', ...command] = program.args;
+  const parsed = { image, command, options: program.opts<InstallOptions>() };
+  requestFrom(parsed);
+  return parsed;
 }
 
 /** What follows IMAGE belongs to the payload from the first word on that is no option. */
@@ -100,16 +123,9 @@ export function endOptionsAtCommand(argv: readonly string[]): string[] {
   return [...argv];
 }
 
-async function install(
-  program: Command,
-  imageName: string,
-  command: string[],
-  options: InstallOptions,
-): Promise<void> {
-  const output = outputFor(program);
-  const name = parseServiceName(options.name);
+function requestFrom({ image, command, options }: InstallWords): ServiceRequest {
   const request: ServiceRequest = {
-    image: lastingName(imageName),
+    image: lastingName(image),
     command,
     options: { ...lastingTexts(options) },
     slice: parseSlice(options.slice),
@@ -117,7 +133,14 @@ async function install(
     ...(options.autoUpdate === undefined ? {} : { autoUpdate: options.autoUpdate }),
     healthGraceSeconds: parseGrace(options.healthGrace),
   };
-  parseRequest(request); // what is wrong is said before anything is pulled
+  parseRequest(request);
+  return request;
+}
+
+export async function installService(words: InstallWords, output: Output) {
+  const { image: imageName, options } = words;
+  const name = parseServiceName(options.name);
+  const request = requestFrom(words); // what is wrong is said before anything is pulled
   const { systemd: manager, features } = await connect(false);
   const { store, places } = await createStoreFromOptions(options);
   const [{ addVersion, makeCurrent, prune, refuseEdited, refuseForeignUnits }, services, { systemctl }] =
@@ -142,10 +165,7 @@ async function install(
     const unit = services.startedUnit(service, number);
     if (options.enable) systemctl('reenable', unit);
     if (options.now) systemctl('restart', unit);
-    if (output.json)
-      return output.value({ unit, version: number, image: found.name, digest: found.image.digest });
-    output.line(unit);
-    if (!options.now) output.note(`start it with systemctl restart ${unit}`);
+    return { unit, version: number, image: found.name, digest: found.image.digest };
   } finally {
     manager!.close();
   }

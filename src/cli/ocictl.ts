@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { containerCommands, endOptionsOfExec, skipOptions } from './container-commands.ts';
 import { copyCommand } from './copy-command.ts';
 import { imageCommands } from './image-commands.ts';
+import { importCommand } from './import-command.ts';
 import { loginCommands } from './login-commands.ts';
 import { runProgram } from './main.ts';
 import { mountCommands } from './mount-commands.ts';
@@ -23,6 +24,7 @@ function build(program: Command): void {
   copyCommand(program);
   updateCommand(program);
   serviceCommands(program);
+  importCommand(program);
   storeCommands(program);
   volumeCommands(program);
   loginCommands(program);

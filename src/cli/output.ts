@@ -47,6 +47,9 @@ export function createOutput({ program, json, quiet, verbose }: OutputOptions) {
       if (!quiet) printLine(`${program}: ${escapeControl(message)}\n`);
     },
 
+    /** Something that must be known, also with --quiet. */
+    warning: (message: string): void => printLine(`${program}: ${escapeControl(message)}\n`),
+
     /** Lets a progress display take over the printing of notes; call the result to end that. */
     interceptNotes(print: (line: string) => void): () => void {
       const before = printLine;

@@ -15,6 +15,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   seccomp: ['oci'],
   bundle: ['oci', 'seccomp'],
   unit: ['oci', 'uid', 'seccomp'],
+  quadlet: ['oci', 'unit'],
   host: ['oci'],
   registry: ['oci', 'host'],
   source: ['oci', 'host', 'registry', 'archive'],
@@ -44,6 +45,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     'seccomp',
     'bundle',
     'unit',
+    'quadlet',
     'host',
     'registry',
     'source',
@@ -52,7 +54,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   ],
 };
 
-const PURE = ['oci', 'uid', 'archive', 'composefs', 'seccomp', 'bundle', 'unit'];
+const PURE = ['oci', 'uid', 'archive', 'composefs', 'seccomp', 'bundle', 'unit', 'quadlet'];
 const IMPURE_MODULES =
   /^node:(fs|fs\/promises|net|http|https|http2|tls|dgram|child_process|worker_threads|process)$|^(koffi|undici)$|^@jellybrick/;
 
