@@ -4,9 +4,11 @@
 #   usr/lib/ocictl/            the programs, koffi with the binary of this architecture
 #   usr/bin/NAME               links to the programs
 #   usr/share/man/man*/        manual pages, when they were built
+#   usr/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}
 #   usr/lib/tmpfiles.d/        the directory that the programs keep their compiled code in
 #   usr/lib/systemd/           the units of units/, and the preset that leaves the timers to the user
 #
+# ZSH_DIRECTORY: where zsh looks for completions below /usr/share/zsh; Debian's has vendor-completions.
 # Installing twice leaves the same as installing once.
 set -eu
 umask 022
@@ -30,14 +32,15 @@ case $(uname -m) in
 esac
 
 rm -rf "$library"
-install -d "$library/node_modules/@koromix" "$destdir/usr/bin"
-cp "$project"/dist/*.cjs "$library"
+install -d "$library" "$destdir/usr/bin"
+install -m 644 "$project"/dist/*.cjs "$library"
 
 # Of koffi, what runs: its JavaScript (not its C++), and the binary for this architecture and libc.
 (cd "$project/node_modules" && find koffi \( -path koffi/doc -o -path koffi/vendor \) -prune -o \
   \( -name '*.js' -o -name '*.cjs' -o -name package.json -o -name LICENSE.txt \) -print) |
   while read -r file; do install -D -m 644 "$project/node_modules/$file" "$library/node_modules/$file"; done
-cp -R "$project/node_modules/@koromix/$koffi" "$library/node_modules/@koromix/$koffi"
+(cd "$project/node_modules" && find "@koromix/$koffi" -name 'musl_*' -prune -o -type f ! -name '*.md' -print) |
+  while read -r file; do install -D -m 644 "$project/node_modules/$file" "$library/node_modules/$file"; done
 
 for program in oci-pull oci-run ocictl; do
   chmod 755 "$library/$program.cjs"
@@ -48,8 +51,13 @@ for page in "$project"/dist/man/*.[1-8]; do
   [ -e "$page" ] || continue
   install -D -m 644 "$page" "$destdir/usr/share/man/man${page##*.}/$(basename "$page")"
 done
+for program in oci-pull oci-run ocictl; do
+  install -D -m 644 "$project/dist/completions/bash/$program" "$destdir/usr/share/bash-completion/completions/$program"
+  install -D -m 644 "$project/dist/completions/zsh/_$program" "$destdir/usr/share/zsh/${ZSH_DIRECTORY:-site-functions}/_$program"
+  install -D -m 644 "$project/dist/completions/fish/$program.fish" "$destdir/usr/share/fish/vendor_completions.d/$program.fish"
+done
 install -D -m 644 "$project/packaging/tmpfiles.d/ocictl.conf" "$destdir/usr/lib/tmpfiles.d/ocictl.conf"
-for unit in "$project"/units/*.service "$project"/units/*.timer; do
+for unit in "$project"/units/*.service "$project"/units/*.timer "$project"/units/*.slice; do
   install -D -m 644 "$unit" "$destdir/usr/lib/systemd/system/$(basename "$unit")"
 done
 for preset in "$project"/units/*.preset; do

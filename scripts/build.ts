@@ -1,5 +1,5 @@
 /**
- * `npm run build`: bundles the programs into dist/, and renders the manual pages.
+ * `npm run build`: bundles the programs into dist/, renders the manual pages, and writes the completions.
  *
  * Each program is one CommonJS file beside a launcher of two lines: loading modules one by one took longer than
  * running them (a quarter of oci-run's CPU), and so does compiling, which Node's compile cache saves where a package has
@@ -9,7 +9,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { build, type Plugin } from 'esbuild';
 import { main, PROJECT_DIR, step, TaskFailed } from './step.ts';
 
@@ -66,7 +66,7 @@ async function bundle(entryPoint: string): Promise<string> {
     platform: 'node',
     target: 'node24',
     external: ['koffi'],
-    define: { 'import.meta.url': 'moduleURL' },
+    define: { 'import.meta.url': 'moduleURL', 'import.meta.main': 'true' },
     banner: { js: MODULE_URL },
     plugins: [lazyBuiltins],
     legalComments: 'none',
@@ -95,10 +95,19 @@ export async function buildPrograms(): Promise<void> {
       write(`${program}-main.cjs`, programs[index]!);
     }
     renderManuals(join(fresh, 'man'));
+    await writeCompletions(join(fresh, 'completions'));
     const dist = join(PROJECT_DIR, 'dist');
     rmSync(dist, { recursive: true, force: true });
     renameSync(fresh, dist);
   });
+}
+
+async function writeCompletions(directory: string): Promise<void> {
+  const { completionFiles } = await import('./completions.ts');
+  for (const [path, text] of completionFiles()) {
+    mkdirSync(join(directory, dirname(path)), { recursive: true });
+    writeFileSync(join(directory, path), text);
+  }
 }
 
 /** man/NAME.N.scd → NAME.N, with scdoc(1). */

@@ -16,7 +16,7 @@ import { createProgress } from './progress.ts';
 
 type PullCommandOptions = CommonOptions & RegistryOptions & { policy: PullPolicy };
 
-function build(program: Command): void {
+export function buildPull(program: Command): void {
   program
     .description('Bring an image into the store')
     .argument('<ref>', 'fedora, quay.io/x/y:tag, docker://…, oci:DIR[:TAG], …')
@@ -72,4 +72,4 @@ async function pull(
   }
 }
 
-void runProgram('oci-pull', build);
+if (import.meta.main) void runProgram('oci-pull', buildPull);

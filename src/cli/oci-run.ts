@@ -58,7 +58,7 @@ type RunCommandOptions = Omit<CommonOptions, 'wait'> &
     pull: PullWhen;
   };
 
-function build(program: Command): void {
+export function buildRun(program: Command): void {
   program
     .description('Run an OCI container as a native systemd unit')
     .argument('[image]', 'a name in the store, or anything that oci-pull takes')
@@ -326,4 +326,4 @@ function randomUnitName(imageName: string): string {
   return `${plain === '' ? 'container' : plain.slice(0, 100)}-${randomBytes(3).toString('hex')}`;
 }
 
-void runProgram('oci-run', build);
+if (import.meta.main) void runProgram('oci-run', buildRun);

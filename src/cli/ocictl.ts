@@ -14,7 +14,7 @@ import { storeCommands } from './store-commands.ts';
 import { updateCommand } from './update-command.ts';
 import { volumeCommands } from './volume-commands.ts';
 
-function build(program: Command): void {
+export function buildOcictl(program: Command): void {
   program.description('Look after images and containers');
   commonOptions(program);
   imageCommands(program);
@@ -32,11 +32,11 @@ function build(program: Command): void {
 
 async function run(argv: string[]): Promise<void> {
   const command = skipOptions(argv, 0);
-  if (argv[command] !== 'install') return runProgram('ocictl', build, endOptionsOfExec(argv));
+  if (argv[command] !== 'install') return runProgram('ocictl', buildOcictl, endOptionsOfExec(argv));
   // it has the options of oci-run, whose -v and --wait are others than ocictl's
   const { buildInstall, endOptionsAtCommand } = await import('./install-command.ts');
   const words = [...argv.slice(0, command), ...argv.slice(command + 1)];
   return runProgram('ocictl install', buildInstall, endOptionsAtCommand(words));
 }
 
-void run(process.argv.slice(2));
+if (import.meta.main) void run(process.argv.slice(2));

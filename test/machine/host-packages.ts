@@ -22,6 +22,10 @@ const PACKAGES: Record<string, string> = {
   '/usr/bin/openssl': 'openssl',
   '/usr/bin/gcc': 'gcc',
   '/usr/bin/catatonit': 'catatonit',
+  '/usr/bin/zsh': 'zsh',
+  '/usr/bin/fish': 'fish',
+  '/usr/bin/rpmbuild': 'rpm',
+  '/usr/bin/lintian': 'lintian',
 };
 
 export async function ensureHostPackages(): Promise<void> {
