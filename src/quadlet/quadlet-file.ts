@@ -73,7 +73,7 @@ export function surroundingsOf(file: QuadletFile, files: readonly QuadletFile[])
     volumes: named('volume', (each) => ownValue(each, 'VolumeName') ?? `systemd-${each.stem}`),
     networks: named('network', networkName),
     containers: named('container', serviceName),
-    hostIds: userNS === '' || userNS === 'host',
+    hostIds: !userNS.startsWith('auto'),
   };
 }
 

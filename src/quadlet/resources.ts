@@ -39,7 +39,7 @@ const NETWORK_KEYS: Rules = {
   NetworkName: NAMED,
   Subnet: (value) => (/^[0-9A-Fa-f.:/]+$/.test(value) ? [`subnet ${value}`] : refused('it is no subnet')),
   DNS: no('containers ask the name servers of the host; use DNS= in their files'),
-  Gateway: no('the gateway is the first address of the subnet'),
+  Gateway: (value) => [`gateway ${value}`],
   InterfaceName: no('the bridge is named as the network is'),
   IPRange: no('any address of the subnet may be given out'),
   Label: no('networks have no labels'),
@@ -114,13 +114,32 @@ export interface NetworkImport extends Pick<Read, 'complaints'> {
 export function translateNetwork(file: QuadletFile): NetworkImport {
   const { parts, complaints } = read(file, NETWORK_KEYS);
   const words = parts.flatMap((part) => part.words);
+  const subnets = words.flatMap((word) => /^subnet (.*)$/s.exec(word)?.[1] ?? []);
+  const others = parts.filter(
+    ({ words: [word = ''] }) =>
+      word.startsWith('gateway ') &&
+      !subnets.some((subnet) => gatewayOf(subnet) === word.slice('gateway '.length)),
+  );
   return {
     name: networkName(file),
-    subnets: words.flatMap((word) => /^subnet (.*)$/s.exec(word)?.[1] ?? []),
+    subnets,
     ipv6: words.includes('ipv6'),
     lines: words.filter((word) => word.includes(' = ')),
-    complaints,
+    complaints: [
+      ...complaints,
+      ...others.map(({ line, key }) => ({
+        line,
+        key,
+        reason: 'the gateway is the first address of the subnet',
+      })),
+    ],
   };
+}
+
+/** 10.1.0.1 of 10.1.0.0/24, fd00::1 of fd00::/64. */
+function gatewayOf(subnet: string): string {
+  const base = subnet.replace(/\/.*$/s, '');
+  return base.endsWith('::') ? `${base}1` : base.replace(/\d+$/, (last) => String(Number(last) + 1));
 }
 
 export interface ImageImport extends Read {

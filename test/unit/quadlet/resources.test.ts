@@ -7,7 +7,9 @@ import { quadletFile } from './quadlet.ts';
 test('.network', () => {
   const network = (lines: string) => translateNetwork(quadletFile('app.network', `[Network]\n${lines}\n`));
   assert.deepEqual(
-    network('Subnet=10.1.0.0/24\nSubnet=fd00::/64\nInternal=true\nDisableDNS=yes\nDriver=bridge'),
+    network(
+      'Subnet=10.1.0.0/24\nSubnet=fd00::/64\nInternal=true\nDisableDNS=yes\nDriver=bridge\nGateway=10.1.0.1\nGateway=fd00::1',
+    ),
     {
       name: 'app',
       subnets: ['10.1.0.0/24', 'fd00::/64'],
@@ -22,7 +24,7 @@ test('.network', () => {
   assert.deepEqual([name, ipv6], ['n', true]);
   assert.deepEqual(
     complaints.map(({ line, key }) => `${line} ${key}`),
-    ['4 Gateway=', '5 Driver=', '6 Subnet=', '7 X=', '9 After='],
+    ['5 Driver=', '6 Subnet=', '7 X=', '9 After=', '4 Gateway='],
   );
 });
 
