@@ -1,16 +1,16 @@
 /**
- * A layer's blob → a layer tree, in one pass: bytes → size and blob digest → decompress → diffID → tar → files
+ * A layer's blob → its entries, into a tree or elsewhere, in one pass: bytes → size and blob digest → decompress → diffID → tar → files
  * (image-spec layer.md, descriptor.md, config.md).
  *
  * Invariant: the promise resolves only when size, digest and diffID are right and every entry is written. What a
- * failure leaves in treeDir is for the caller to delete. Nothing is synced to the disk here.
+ * failure leaves behind is for the caller to delete. Nothing is synced to the disk here.
  *
  * The data is always read to its end (or to one byte too many) before a verdict: damaged data breaks the
  * archive long before its digest can be known, and then the digest is the message that helps.
  */
 import { createHash } from 'node:crypto';
 import { createDecompressor } from '../archive/decompress.ts';
-import { createTarParser } from '../archive/tar-parser.ts';
+import { createTarParser, type TarHandler } from '../archive/tar-parser.ts';
 import { systemCodecs } from '../host/codecs.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { type DiffID, type Digest, digestAlgorithm, digestMismatch } from '../oci/digest.ts';
@@ -42,12 +42,35 @@ export interface AppliedLayer {
   readonly sums: ContentSums;
 }
 
-/** Throws OciError: BAD_ARCHIVE, DIGEST_MISMATCH, SIZE_MISMATCH, UNSUPPORTED, IO_ERROR; or what `blob` throws. */
+/** What becomes of the entries. */
+export interface LayerTarget<T> extends TarHandler {
+  /** Called once, when everything is right. */
+  finish(): T;
+  /** At any time. */
+  close(): void;
+}
+
+/** Into a tree. Throws as readLayer(). */
 export async function applyLayer(
   blob: AsyncIterable<Uint8Array>,
   options: ApplyOptions,
 ): Promise<AppliedLayer> {
-  const { descriptor, diffID, treeDir } = options;
+  const writer = createTreeWriter(options.treeDir, options);
+  return readLayer(blob, options, {
+    ...writer,
+    finish() {
+      const unsettled = writer.finish();
+      return { unsettled, sizeBytes: writer.sizeBytes, entries: writer.entries, sums: writer.sums };
+    },
+  });
+}
+
+/** Throws OciError: BAD_ARCHIVE, DIGEST_MISMATCH, SIZE_MISMATCH, UNSUPPORTED, IO_ERROR; or what `blob` throws. */
+export async function readLayer<T>(
+  blob: AsyncIterable<Uint8Array>,
+  { descriptor, diffID }: Pick<ApplyOptions, 'descriptor' | 'diffID'>,
+  writer: LayerTarget<T>,
+): Promise<T> {
   const what = `layer ${descriptor.digest}`;
   const compression = layerCompression(descriptor.mediaType);
   if (compression === undefined)
@@ -59,7 +82,6 @@ export async function applyLayer(
   // Of data that is not compressed the digest is the diffID.
   const same = compression === 'none' && digestAlgorithm(diffID) === digestAlgorithm(descriptor.digest);
   const diffHash = same ? undefined : createHash(digestAlgorithm(diffID));
-  const writer = createTreeWriter(treeDir, options);
   const parser = createTarParser(writer);
   const decompressor = createDecompressor(
     compression,
@@ -93,14 +115,14 @@ export async function applyLayer(
     if (bytes < descriptor.size) throw sizeMismatch(what, String(bytes), descriptor.size);
     const blobHex = blobHash.digest('hex');
     verify(blobHex, descriptor.digest, what);
-    const unsettled = await attempt(async () => {
+    const result = await attempt(async () => {
       await decompressor.end();
       parser.end();
       verify(diffHash?.digest('hex') ?? blobHex, diffID, 'diffID');
       return writer.finish();
     });
-    if (unsettled === undefined) throw failure;
-    return { unsettled, sizeBytes: writer.sizeBytes, entries: writer.entries, sums: writer.sums };
+    if (result === undefined) throw failure;
+    return result;
   } finally {
     decompressor.close();
     writer.close();

@@ -8,6 +8,7 @@
  */
 import { opendirSync } from 'node:fs';
 import { showBytes, toByteString } from '../archive/byte-string.ts';
+import { SYMLINKS_MAX } from '../archive/layer-path.ts';
 import {
   AT_FDCWD,
   check,
@@ -38,7 +39,6 @@ import {
 } from '../host/syscalls.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { PATH_MAX_BYTES } from '../oci/limits.ts';
-import { SYMLINKS_MAX } from './tree-writer-directories.ts';
 import { OPAQUE_XATTR } from './tree-writer-xattrs.ts';
 
 /**

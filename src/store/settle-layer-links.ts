@@ -6,11 +6,12 @@
  * overlayfs shows the files of two layers as two files.
  */
 import { showBytes } from '../archive/byte-string.ts';
+import { HARD_LINK_PASSES_MAX } from '../archive/layer-path.ts';
 import { check } from '../host/syscalls.ts';
 import { kindOf, type StackWay } from './merged-tree.ts';
 import { ensureDirectory, refusal, type Settling, sourceBelow } from './settle-layer-state.ts';
 import type { Names } from './settle-layer-upper.ts';
-import { HARD_LINK_PASSES_MAX, TEMPORARY_NAME, type WaitingLink } from './tree-writer-links.ts';
+import { TEMPORARY_NAME, type WaitingLink } from './tree-writer-links.ts';
 import { walkTree } from './walk-tree.ts';
 
 interface Linking extends Settling {

@@ -6,6 +6,7 @@
  */
 import { readdirSync } from 'node:fs';
 import { showBytes, toByteString } from '../archive/byte-string.ts';
+import { isOverlayXattr } from '../archive/layer-xattrs.ts';
 import {
   AT_FDCWD,
   AT_REMOVEDIR,
@@ -56,7 +57,7 @@ import { quote } from '../oci/errors.ts';
 import { isOpaque, isWhiteout, kindOf } from './merged-tree.ts';
 import { removeTreeAt } from './remove-tree.ts';
 import { EPOCH } from './tree-writer.ts';
-import { isOverlayXattr, OPAQUE_XATTR } from './tree-writer-xattrs.ts';
+import { OPAQUE_XATTR } from './tree-writer-xattrs.ts';
 
 /** A real path: names of directories, then of anything. The empty path is the root. */
 export type Names = readonly string[];

@@ -6,6 +6,7 @@
  * What is known here is all there is: nobody else writes to the tree.
  */
 import { showBytes, toByteString } from '../archive/byte-string.ts';
+import { checkName, LINK_NAMES_MAX, SYMLINKS_MAX } from '../archive/layer-path.ts';
 import { Refusal } from '../archive/refusal.ts';
 import {
   AT_FDCWD,
@@ -23,7 +24,7 @@ import {
   readlinkat,
 } from '../host/syscalls.ts';
 import { quote } from '../oci/errors.ts';
-import { NAME_MAX_BYTES, PATH_MAX_BYTES } from '../oci/limits.ts';
+import { PATH_MAX_BYTES } from '../oci/limits.ts';
 
 export interface Directory {
   readonly name: string;
@@ -64,29 +65,6 @@ export interface Directories {
 }
 
 const FDS_MAX = 64;
-/** As the kernel. */
-export const SYMLINKS_MAX = 40;
-/**
- * Names in the targets of all symlinks that were followed: 40 of 4 KiB each would cost milliseconds for every entry
- * behind them. Real layers stay below a hundredth.
- */
-const LINK_NAMES_MAX = 20_000_000;
-
-/** The names of a path, without '' and '.'. Throws a Refusal for '..' or a name that is too long. */
-export function splitPath(path: string): string[] {
-  const names = path.split('/').filter((name) => name !== '' && name !== '.');
-  for (const name of names) {
-    if (name === '..') throw new Refusal("'..' in its path");
-    checkName(name);
-  }
-  return names;
-}
-
-function checkName(name: string): void {
-  if (name.length > NAME_MAX_BYTES)
-    throw new Refusal(`a name of ${name.length} bytes, more than ${NAME_MAX_BYTES}, in its path`);
-}
-
 export function pathOf(directory: Directory): string {
   const names: string[] = [];
   for (let at = directory; at.parent !== undefined; at = at.parent) names.push(at.name);

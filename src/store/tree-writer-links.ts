@@ -5,9 +5,10 @@
  * later entry of its name is forgotten.
  */
 import { showBytes } from '../archive/byte-string.ts';
+import { HARD_LINK_PASSES_MAX, splitPath } from '../archive/layer-path.ts';
 import { atEntry, Refusal, refusing } from '../archive/refusal.ts';
 import { check, errno, linkat, renameat2, statAt } from '../host/syscalls.ts';
-import { type Directories, type Directory, joinPath, splitPath } from './tree-writer-directories.ts';
+import { type Directories, type Directory, joinPath } from './tree-writer-directories.ts';
 
 export interface WaitingLink {
   readonly path: string;
@@ -27,9 +28,6 @@ export interface HardLinks {
   /** Where nothing lies below: makes the links to what came later; returns those that lead to nothing. */
   finish(): WaitingLink[];
 }
-
-/** A link may wait for a link. Each pass is linear; longer chains in the wrong order are refused. */
-export const HARD_LINK_PASSES_MAX = 40;
 
 /** No entry can have this name: it begins as those of aufs do. */
 export const TEMPORARY_NAME = '.wh..wh.ocictl';

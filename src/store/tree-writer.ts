@@ -11,10 +11,11 @@
  *   stays and a directory becomes opaque. In the bottom layer whiteouts have nothing to hide and are left out.
  * - A path through a symlink of the layer lands where the link leads inside the root. What it takes from the layers below
  *   to decide is returned as Unsettled, for settleLayer().
- * - `.wh..wh.*` but the opaque mark is the business of aufs, and left out. Below a whiteout nothing can be.
  */
 import { crc32 } from 'node:zlib';
 import { showBytes } from '../archive/byte-string.ts';
+import { ENTRIES_MAX, splitPath, whiteoutOf } from '../archive/layer-path.ts';
+import { DEFAULT_ACL_XATTR } from '../archive/layer-xattrs.ts';
 import { atEntry, Refusal, refusing } from '../archive/refusal.ts';
 import type { TarEntry } from '../archive/tar-entry.ts';
 import type { TarHandler } from '../archive/tar-parser.ts';
@@ -51,9 +52,9 @@ import {
 } from '../host/syscalls.ts';
 import { type ContentSums, sumsOf } from './checksum.ts';
 import { removeTreeAt } from './remove-tree.ts';
-import { type Directory, joinPath, openDirectories, pathOf, splitPath } from './tree-writer-directories.ts';
+import { type Directory, joinPath, openDirectories, pathOf } from './tree-writer-directories.ts';
 import { createHardLinks, type WaitingLink } from './tree-writer-links.ts';
-import { checkXattr, DEFAULT_ACL_XATTR, OPAQUE_XATTR, storeXattrs } from './tree-writer-xattrs.ts';
+import { checkXattr, OPAQUE_XATTR, storeXattrs } from './tree-writer-xattrs.ts';
 
 /** What a layer leaves open until the layers below it are there. Paths are byte strings relative to the tree. */
 export interface Unsettled {
@@ -81,11 +82,6 @@ export interface TreeWriter extends TarHandler {
   close(): void;
 }
 
-/** Each entry may cost a node in memory and an inode on the disk. The largest layers in use stay below a tenth. */
-const ENTRIES_MAX = 4_000_000;
-const WHITEOUT = '.wh.';
-const WHITEOUT_META = '.wh..wh.';
-const WHITEOUT_OPAQUE = '.wh..wh..opq';
 /** Modification time of what no entry describes: the same in every run. */
 export const EPOCH: FileTime = { seconds: 0, nanoseconds: 0 };
 
@@ -194,9 +190,9 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     if (++entries > ENTRIES_MAX) throw new Refusal(`the layer has more than ${ENTRIES_MAX} entries`);
     const names = splitPath(entry.path);
     const last = names.at(-1);
-    const meta = names.findIndex((name) => name.startsWith(WHITEOUT));
+    const whiteout = whiteoutOf(names);
     if (last === undefined) rootEntry(entry);
-    else if (meta >= 0) whiteoutEntry(names, meta, entry.path);
+    else if (whiteout !== undefined) whiteoutEntry(names, whiteout, entry.path);
     else {
       const parent = ensureParent(names, entry.path);
       fill(parent);
@@ -289,17 +285,15 @@ export function createTreeWriter(treeDir: string, options: { idBase: number; bot
     checkLazily(utimensat(fd, name, entry.mtime), 'utimens', path);
   }
 
-  function whiteoutEntry(names: readonly string[], meta: number, path: string): void {
-    const isLast = meta === names.length - 1;
-    const name = names[meta]!;
-    if (name.startsWith(WHITEOUT_META) && !(isLast && name === WHITEOUT_OPAQUE)) return;
-    if (!isLast) throw new Refusal(`lies below the whiteout ${showBytes(name)}`);
-    const hidden = name === WHITEOUT_OPAQUE ? undefined : name.slice(WHITEOUT.length);
-    if (hidden === '' || hidden === '.' || hidden === '..') throw new Refusal('a whiteout without a name');
-    if (bottom || isHidden(names)) return;
+  function whiteoutEntry(
+    names: readonly string[],
+    whiteout: NonNullable<ReturnType<typeof whiteoutOf>>,
+    path: string,
+  ): void {
+    if (whiteout.kind === 'none' || bottom || isHidden(names)) return;
     const parent = ensureParent(names, path);
-    if (hidden === undefined) parent.opaque = true;
-    else hide(parent, hidden);
+    if (whiteout.kind === 'opaque') parent.opaque = true;
+    else hide(parent, whiteout.hidden);
   }
 
   /** True when the way to the whiteout leads through another one: there is nothing left to hide. */
