@@ -6,9 +6,9 @@
  * store; on failure nothing stays mounted. All calls are synchronous and act on the mount namespace of the calling thread.
  */
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { basename, dirname } from 'node:path';
 import { OciError, quote } from '../oci/errors.ts';
+import { koffi } from './koffi.ts';
 import { AT_EMPTY_PATH, AT_FDCWD, check, close, O_CLOEXEC } from './syscalls.ts';
 
 export interface MountAttributes {
@@ -52,14 +52,13 @@ const MS_FLAGS = [
 ] as const;
 
 function bind() {
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-  const libc = koffi.load('libc.so.6');
+  const libc = koffi().load('libc.so.6');
   const call = (name: string, ...parameters: string[]) => {
     const raw = libc.func(name, 'int', parameters);
     /** The result, or an error with errno's code. `what` names the object for people. */
     return (what: string, ...values: unknown[]): number => {
       const value: number = raw(...values);
-      return check(value < 0 ? -koffi.errno() : value, name, what);
+      return check(value < 0 ? -koffi().errno() : value, name, what);
     };
   };
   return {

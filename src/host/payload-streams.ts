@@ -9,8 +9,8 @@
  * else can reach an anonymous pipe.
  */
 import { fchmodSync, fstatSync, readlinkSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { Socket } from 'node:net';
+import { koffi } from './koffi.ts';
 import { systemCallError } from './syscalls.ts';
 
 export interface PayloadStreams {
@@ -92,12 +92,11 @@ interface PipeCalls {
 let bound: PipeCalls | undefined;
 function libc(): PipeCalls {
   if (bound === undefined) {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-    const library = koffi.load('libc.so.6');
+    const library = koffi().load('libc.so.6');
     bound = {
       pipe2: library.func('int pipe2(_Out_ int *ends, int flags)') as PipeCalls['pipe2'],
       close: library.func('int close(int fd)') as PipeCalls['close'],
-      errno: koffi.errno as PipeCalls['errno'],
+      errno: koffi().errno as PipeCalls['errno'],
     };
   }
   return bound;

@@ -7,9 +7,9 @@
  * made here are close-on-exec and are closed with close() of this file: node:fs would warn about them in workers.
  */
 import { constants } from 'node:fs';
-import { createRequire } from 'node:module';
 import { constants as osConstants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
+import { koffi } from './koffi.ts';
 
 // Flags that differ between architectures come from node; the others are equal on both.
 export const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK, O_NOCTTY } =
@@ -46,12 +46,11 @@ const STATX_INO = 0x100;
 const NAME_BYTES = 64 * 1024;
 
 function bind() {
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-  const libc = koffi.load('libc.so.6');
+  const libc = koffi().load('libc.so.6');
   const call = (name: string, result: string, ...parameters: string[]): ((...values: unknown[]) => number) =>
     libc.func(name, result, parameters);
   return {
-    errno: koffi.errno as () => number,
+    errno: koffi().errno as () => number,
     openat: call('openat', 'int', 'int', 'void *', 'int', 'uint32_t'),
     openat2: call('syscall', 'int64_t', 'int64_t', 'int64_t', 'void *', 'void *', 'uint64_t'),
     close: call('close', 'int', 'int'),

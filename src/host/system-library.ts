@@ -4,7 +4,7 @@
  * Invariant: a library's calls go to its own functions (RTLD_DEEPBIND). node exports those of its own zlib and zstd, and
  * a library that mixes them with its own corrupts the memory.
  */
-import { createRequire } from 'node:module';
+import { koffi } from './koffi.ts';
 
 export interface SystemLibrary {
   func(name: string, result: string, parameters: string[]): (...values: unknown[]) => unknown;
@@ -14,15 +14,14 @@ export interface SystemLibrary {
 
 /** undefined when the library is not installed. */
 export function loadSystemLibrary(name: string): SystemLibrary | undefined {
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-  let library: ReturnType<typeof koffi.load>;
+  let library: ReturnType<ReturnType<typeof koffi>['load']>;
   try {
-    library = koffi.load(name, { deep: true });
+    library = koffi().load(name, { deep: true });
   } catch {
     return undefined;
   }
   return {
     func: (name, result, parameters) => library.func(name, result, parameters),
-    addressOf: (buffer) => koffi.address(buffer),
+    addressOf: (buffer) => koffi().address(buffer),
   };
 }

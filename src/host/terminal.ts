@@ -5,8 +5,8 @@
  * terminal must turn the signals that would end the program into close() or an exit.
  */
 import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { ReadStream } from 'node:tty';
+import { koffi } from './koffi.ts';
 import { systemCallError } from './syscalls.ts';
 
 export interface Terminal {
@@ -134,10 +134,9 @@ function check(result: number, call: string): void {
 }
 
 function bind() {
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
-  const library = koffi.load('libc.so.6');
+  const library = koffi().load('libc.so.6');
   return {
-    errno: koffi.errno as () => number,
+    errno: koffi().errno as () => number,
     ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)') as Call,
     tcgetattr: library.func('int tcgetattr(int fd, void *termios)') as Call,
     tcsetattr: library.func('int tcsetattr(int fd, int actions, void *termios)') as Call,
