@@ -93,13 +93,13 @@ export async function mountedImages(
 export async function connect(
   dryRun: boolean,
 ): Promise<{ systemd: Manager | undefined; features: Features }> {
-  const [{ connectManager }, { featuresOf }] = await Promise.all([
+  const [{ connectManager }, { featuresOf, PROBED }] = await Promise.all([
     import('../systemd/manager.ts'),
     import('../unit/features.ts'),
   ]);
   let systemd: Manager;
   try {
-    systemd = await connectManager();
+    systemd = await connectManager(PROBED);
   } catch (error) {
     if (dryRun && error instanceof OciError && error.code === 'UNAVAILABLE')
       return { systemd: undefined, features: { ownsMainProcess: true, architecture: process.arch } };

@@ -39,7 +39,7 @@ export interface ServiceEnd {
 
 export interface Manager {
   readonly version: string;
-  /** Names of the D-Bus properties that services have here. */
+  /** Those D-Bus properties of services, of the ones asked for, that this systemd has. */
   readonly serviceProperties: ReadonlySet<string>;
   /**
    * Starts `unit`, with `helpers` made in the same call and pulled in by it, and waits until it is started.
@@ -67,12 +67,13 @@ export interface Manager {
   close(): void;
 }
 
-export async function connectManager(): Promise<Manager> {
-  const bus = await connectBus();
+/** `probe`: names of properties that only some versions have. */
+export async function connectManager(probe: readonly string[] = []): Promise<Manager> {
+  const bus = connectBus();
   try {
     const [version, serviceProperties] = await Promise.all([
       getProperty(bus, MANAGER.path, MANAGER.interface, 'Version'),
-      probeServiceProperties(bus),
+      probeServiceProperties(bus, probe),
     ]);
     return makeManager(bus, String(version).split(' ')[0]!, serviceProperties);
   } catch (error) {
@@ -92,14 +93,17 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
     serviceProperties,
     async start(unit, helpers) {
       const jobs = new JobWatch();
-      await bus.call(MANAGER, 'Subscribe');
-      await bus.listen(
-        `type='signal',sender='${SYSTEMD}',interface='${MANAGER.interface}',member='JobRemoved',path='${MANAGER.path}'`,
-        (signal) => {
-          if (signal.member === 'JobRemoved') jobs.removed(String(signal.body[1]), String(signal.body[3]));
-        },
-      );
-      const job = await startTransientUnit(bus, unit, helpers);
+      // at once: the bus and systemd take them in this order
+      const [, , job] = await Promise.all([
+        bus.call(MANAGER, 'Subscribe'),
+        bus.listen(
+          `type='signal',sender='${SYSTEMD}',interface='${MANAGER.interface}',member='JobRemoved',path='${MANAGER.path}'`,
+          (signal) => {
+            if (signal.member === 'JobRemoved') jobs.removed(String(signal.body[1]), String(signal.body[3]));
+          },
+        ),
+        startTransientUnit(bus, unit, helpers),
+      ]);
       const result = await jobs.wait(job);
       if (result === 'done' || (result === 'failed' && (await ranAndEnded(bus, unit.name)))) return;
       throw await startFailure(bus, unit.name, helpers[0]?.name ?? unit.name, result);
@@ -345,10 +349,22 @@ async function startFailure(bus: Bus, unit: string, helper: string, jobResult: s
   });
 }
 
-async function probeServiceProperties(bus: Bus): Promise<ReadonlySet<string>> {
+/** One by one: there are 500 in all, and to read them takes longer than to start a container. */
+async function probeServiceProperties(bus: Bus, names: readonly string[]): Promise<ReadonlySet<string>> {
   // a unit that is not there still has an object with every property of its type
-  const [path] = await bus.call(MANAGER, 'LoadUnit', 's', ['oci-probe.service']);
-  return new Set((await getAll(bus, String(path), `${SYSTEMD}.Service`)).map(([name]) => name));
+  const path = unitPath('oci-probe.service');
+  const isThere = async (name: string) => {
+    try {
+      await getProperty(bus, path, `${SYSTEMD}.Service`, name);
+      return true;
+    } catch (error) {
+      if (error instanceof BusError && error.errorName === 'org.freedesktop.DBus.Error.UnknownProperty')
+        return false;
+      throw error;
+    }
+  };
+  const found = await Promise.all(names.map(isThere));
+  return new Set(names.filter((_, index) => found[index]));
 }
 
 async function getProperty(bus: Bus, path: string, interfaceName: string, name: string): Promise<unknown> {

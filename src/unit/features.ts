@@ -14,7 +14,10 @@ const REQUIRED = [
   'SetLoginEnvironment',
 ];
 
-/** Throws UNSUPPORTED naming what is missing. `properties`: names of a service's D-Bus properties. */
+/** What is asked about systemd. */
+export const PROBED: readonly string[] = [...REQUIRED, 'DelegateNamespaces'];
+
+/** Throws UNSUPPORTED naming what is missing. `properties`: those of PROBED that services have. */
 export function featuresOf(properties: ReadonlySet<string>, version: string, architecture: string): Features {
   const missing = REQUIRED.filter((name) => !properties.has(name));
   if (missing.length > 0)
