@@ -29,8 +29,10 @@ require('./${program}-main.cjs');
 /**
  * An import of one of Node's own modules reads all that the module exports, and some of it is only made when it is
  * read: `import 'node:http'` loads an HTTP client that nobody asked for, 30 ms. In the bundles such an import
- * becomes a look-up of the names that are used, which halves the time that a small command takes.
+ * becomes a look-up of the names that are used, which halves the time that a small command takes; and a function of a
+ * module that node itself has not loaded is looked up when it is called.
  */
+const NOT_LOADED = ['child_process', 'crypto', 'timers/promises', 'zlib'];
 const lazyBuiltins: Plugin = {
   name: 'lazy-builtins',
   setup({ onResolve, onLoad }) {
@@ -45,8 +47,17 @@ const lazyBuiltins: Plugin = {
         (name) => name !== 'default' && /^[\w$]+$/.test(name),
       );
       const get = `const get = (name) => process.getBuiltinModule('node:${path}')[name];`;
-      const exports = names.map(
-        (name) => `const $${name} = /* @__PURE__ */ get('${name}');\nexport { $${name} as ${name} };`,
+      const module = process.getBuiltinModule(path) as Record<string, object>;
+      // a class is one to make, and what has symbols is more than a function
+      const late = (name: string) =>
+        NOT_LOADED.includes(path) &&
+        typeof module[name] === 'function' &&
+        /^[a-z]/.test(name) &&
+        Object.getOwnPropertySymbols(module[name]).length === 0;
+      const exports = names.map((name) =>
+        late(name)
+          ? `const $${name} = (...values) => get('${name}')(...values);\nexport { $${name} as ${name} };`
+          : `const $${name} = /* @__PURE__ */ get('${name}');\nexport { $${name} as ${name} };`,
       );
       // commander's way to subcommands that are programs of their own, which ours are not.
       const whole =

@@ -112,15 +112,16 @@ async function run(
       hint: 'Leave out --wait, --pipe, -i and -t.',
     });
 
-  const manager = await connect(options.dryRun === true);
+  const connecting = connect(options.dryRun === true);
   try {
     let streams: PayloadStreams | undefined;
-    const { container, image } = await prepare(async () => {
+    const late = async (): Promise<LatePlace> => {
+      const { features } = await connecting;
       if (!options.tty && (options.pipe || options.interactive)) streams = await openStreams();
       return {
         startsNow: true,
         slice: parseSlice(options.slice),
-        features: manager.features,
+        features,
         extraSettings,
         ...(sockets.length > 0 ? { sockets } : {}),
         ...notify,
@@ -129,7 +130,10 @@ async function run(
           ? {}
           : { stdio: { stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr } }),
       };
-    });
+    };
+    // systemd answers while the image is looked at; without systemd nothing is waited for
+    const asked = new Promise(setImmediate);
+    const [manager, { container, image }] = await Promise.all([connecting, asked.then(() => prepare(late))]);
     if (options.dryRun || manager.systemd === undefined) {
       const { containerUnitsText } = await import('../unit/unit-text.ts');
       process.stdout.write(containerUnitsText(container.units));
@@ -145,7 +149,7 @@ async function run(
       report(container, image, output);
     }
   } finally {
-    manager.systemd?.close();
+    (await connecting.catch(() => undefined))?.systemd?.close();
   }
 }
 

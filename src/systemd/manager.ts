@@ -4,7 +4,6 @@
  */
 import { OciError, quote } from '../oci/errors.ts';
 import { type Bus, BusError, type CallTarget, connectBus, unwrap, variant } from './bus.ts';
-import { lastMessages } from './journal.ts';
 
 const SYSTEMD = 'org.freedesktop.systemd1';
 /** How systemd writes "not set" and "no limit". */
@@ -116,23 +115,7 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
     },
     async waitForEnd(unit) {
       const path = unitPath(unit);
-      const ended = new Promise<void>((resolve, reject) => {
-        const check = async () => {
-          const state = await getProperty(bus, path, `${SYSTEMD}.Unit`, 'ActiveState');
-          if (state === 'inactive' || state === 'failed') resolve();
-        };
-        // signals are looked at only as a reason to ask again: the state asked for is the truth
-        bus
-          .listen(
-            `type='signal',sender='${SYSTEMD}',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path='${path}'`,
-            (signal) => {
-              if (signal.path === path) check().catch(reject);
-            },
-          )
-          .then(check)
-          .catch(reject);
-      });
-      await ended;
+      await becomesInactive(bus, unit);
       const [code, status, result, memoryMax] = await Promise.all(
         ['ExecMainCode', 'ExecMainStatus', 'Result', 'MemoryMax'].map((name) =>
           getProperty(bus, path, `${SYSTEMD}.Service`, name),
@@ -144,14 +127,13 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
       };
     },
     async waitUntilInactive(unit, timeoutMs) {
-      const deadline = Date.now() + timeoutMs;
-      for (let pauseMs = 5; Date.now() < deadline; pauseMs = Math.min(pauseMs * 2, 100)) {
-        const state = await getProperty(bus, unitPath(unit), `${SYSTEMD}.Unit`, 'ActiveState').catch(
-          () => 'inactive',
-        );
-        if (state === 'inactive' || state === 'failed') return;
-        await new Promise((resolve) => setTimeout(resolve, pauseMs));
-      }
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, timeoutMs);
+      });
+      // where it cannot be asked about any more it is gone
+      await Promise.race([becomesInactive(bus, unit).catch(() => {}), late]);
+      clearTimeout(timer);
     },
     async properties(unit) {
       const [unitValues, serviceValues] = await Promise.all(
@@ -182,6 +164,24 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
     },
     close: () => bus.close(),
   };
+}
+
+/** Resolves when the unit is inactive or failed. Signals are only a reason to ask again: the answer is the truth. */
+async function becomesInactive(bus: Bus, unit: string): Promise<void> {
+  const path = unitPath(unit);
+  await new Promise<void>((resolve, reject) => {
+    const check = async () => {
+      const state = await getProperty(bus, path, `${SYSTEMD}.Unit`, 'ActiveState');
+      if (state === 'inactive' || state === 'failed') resolve();
+    };
+    const listening = bus.listen(
+      `type='signal',sender='${SYSTEMD}',interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',path='${path}'`,
+      (signal) => {
+        if (signal.path === path) check().catch(reject);
+      },
+    );
+    Promise.all([listening, check()]).catch(reject);
+  });
 }
 
 /** ExecMainCode: CLD_EXITED 1, CLD_KILLED 2, CLD_DUMPED 3 (sigaction(2)); 0 where no end of a main process was seen. */
@@ -330,6 +330,7 @@ async function startFailure(bus: Bus, unit: string, helper: string, jobResult: s
   const result = await getProperty(bus, path, `${SYSTEMD}.${socket ? 'Socket' : 'Service'}`, 'Result').catch(
     () => undefined,
   );
+  const { lastMessages } = await import('./journal.ts');
   const messages = /^[0-9a-f]{32}$/.test(invocationID) ? await lastMessages(failed, invocationID, 5) : [];
   const why =
     (jobResult === 'canceled' ? 'it was stopped meanwhile' : undefined) ??
