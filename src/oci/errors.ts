@@ -14,6 +14,7 @@ export const EXIT_STATUS = {
   BAD_ARCHIVE: 65, // a layer that is not a valid archive, or that tries to leave its tree
   BAD_IMAGE: 65, // manifest, index or configuration that the specification forbids
   BAD_UNIT_FILE: 65, // a Quadlet file that is no unit file, or asks for what cannot be honoured
+  BAD_SIGNATURE: 65, // a signature that is none, was changed, or is of another image
   IMAGE_NOT_FOUND: 66, // no such image or tag, here or in the registry
   INPUT_NOT_FOUND: 66, // a file the user named does not exist
   UNAVAILABLE: 69, // no service behind it: registry refused the connection, no systemd
@@ -41,6 +42,7 @@ const GENERAL_HINTS: Readonly<Record<ErrorCode, string>> = {
   BAD_ARCHIVE: 'Tell whoever made the image, or use another tag.',
   BAD_IMAGE: 'Tell whoever made the image, or use another tag.',
   BAD_UNIT_FILE: 'Correct the file.',
+  BAD_SIGNATURE: 'Sign the image again with ocictl sign, or ask its signer for another file.',
   IMAGE_NOT_FOUND: 'Check the name. List what is here with ocictl images.',
   INPUT_NOT_FOUND: 'Check the path.',
   UNAVAILABLE: 'Check that the service runs and can be reached.',

@@ -10,6 +10,7 @@ const SRC = join(import.meta.dirname, '../../src');
 const MAY_IMPORT: Record<string, string[]> = {
   oci: [],
   uid: ['oci'],
+  trust: ['oci'],
   archive: ['oci'],
   composefs: ['oci', 'archive'],
   seccomp: ['oci'],
@@ -25,6 +26,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   '.': [
     'oci',
     'uid',
+    'trust',
     'archive',
     'composefs',
     'seccomp',
@@ -41,6 +43,7 @@ const MAY_IMPORT: Record<string, string[]> = {
     '.',
     'oci',
     'uid',
+    'trust',
     'composefs',
     'seccomp',
     'bundle',
@@ -54,7 +57,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   ],
 };
 
-const PURE = ['oci', 'uid', 'archive', 'composefs', 'seccomp', 'bundle', 'unit', 'quadlet'];
+const PURE = ['oci', 'uid', 'trust', 'archive', 'composefs', 'seccomp', 'bundle', 'unit', 'quadlet'];
 const IMPURE_MODULES =
   /^node:(fs|fs\/promises|net|http|https|http2|tls|dgram|child_process|worker_threads|process)$|^(koffi|undici)$|^@jellybrick/;
 
