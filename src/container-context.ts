@@ -11,11 +11,12 @@ import { searchBit, whoEntersDirectory } from './bundle/working-directory.ts';
 import { ANNOTATION, IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
-import { type MergedTree, openMergedTree } from './store/merged-tree.ts';
+import type { MergedTree } from './store/merged-tree.ts';
 import type { UnitContext } from './unit/context.ts';
 import { MASKS } from './unit/filesystem.ts';
 import { isBind, withoutDots } from './unit/mounts.ts';
 import { isPlainPath } from './unit/setting.ts';
+import { openImageTree } from './verified-image.ts';
 
 /** The same for a container of an image and one of a bundle. */
 export interface CommonContext
@@ -72,7 +73,8 @@ export function containerContext(
       { hint: `Replace it by a ${obstacle.kind}, or make the rootfs read-only.` },
     );
   // an image of no layers has an empty one
-  const { uid, gid } = common.layerTrees.length > 0 ? root : { uid: common.idBase, gid: common.idBase };
+  const isEmpty = common.layerTrees.length === 0 && common.composefs === undefined;
+  const { uid, gid } = isEmpty ? { uid: common.idBase, gid: common.idBase } : root;
   return {
     ...common,
     cwdBy,
@@ -122,7 +124,7 @@ function showsDirectory(mount: Mount, { images }: CommonContext): boolean {
   if (!isBind(mount) || mount.options?.includes(VOLUME_OPTION)) return true;
   if (mount.options?.includes(IMAGE_OPTION)) {
     const path = mount.options.find((option) => option.startsWith(SUBPATH_OPTION));
-    const tree = openMergedTree(images?.get(mount.source ?? '')?.layerTrees ?? []);
+    const tree = openImageTree(images?.get(mount.source ?? '') ?? { layerTrees: [] });
     const kind = tree.lookup(path?.slice(SUBPATH_OPTION.length) ?? '/')?.kind;
     tree.close();
     return kind !== 'file';

@@ -4,7 +4,7 @@
  *
  *   RUN_ROOT/mounts/<id>/            0700, so that no other user reaches a setuid file in it; flock while it changes
  *     mount.json                     MountRecord: written first, removed last
- *     layers/<n>                     id-mapped layers, mounted only until the overlay stands on them
+ *     layers/<n>                     id-mapped layers, or the EROFS, mounted only until the overlay stands on them
  *     tree                           the mount: ro, nosuid, nodev
  *
  * One image has one mount: mounting it again gives the same directory, and unmounting it once undoes them all.
@@ -28,7 +28,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { lockDirectory, type Waiting } from './host/lock.ts';
-import { mountAt, mountIdMapped, mountOverlay, mountsBelow, unmount } from './host/mount.ts';
+import { mountAt, mountComposefs, mountIdMapped, mountOverlay, mountsBelow, unmount } from './host/mount.ts';
 import { openUserNamespace } from './host/user-namespace.ts';
 import { type Digest, digestHex } from './oci/digest.ts';
 import { OciError, quote, wrap } from './oci/errors.ts';
@@ -36,6 +36,7 @@ import { CONTAINER_ID_MAX, FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { UseRecord } from './store/image-users.ts';
 import type { StoredImage } from './store/images.ts';
 import type { Store } from './store/store.ts';
+import { openCheckedImage } from './verified-image.ts';
 
 /** mount.json */
 interface MountRecord extends UseRecord {
@@ -69,7 +70,8 @@ export async function mountImage(
     const record: MountRecord = { ...store.useRecord(image.digest), store: store.root };
     writeFileSync(join(directory, 'mount.json'), `${JSON.stringify(record)}\n`, { mode: 0o600 });
     mkdirSync(tree, { mode: 0o700 });
-    await mountLayers(store.layerTrees(image), directory, tree);
+    if (image.composefs === undefined) await mountLayers(store.layerTrees(image), directory, tree);
+    else mountChecked(image, image.composefs.objects, directory, tree);
     checkMount(tree);
     return tree;
   } catch (error) {
@@ -151,6 +153,18 @@ function clear(directory: string): void {
   for (const empty of directories)
     if (lstatSync(empty, { throwIfNoEntry: false }) !== undefined) rmdirSync(empty);
   rmSync(join(directory, 'mount.json'), { force: true });
+}
+
+/** A composefs image, once its digest is right; its ids begin at 0. The kernel verifies what it can. */
+function mountChecked(image: StoredImage, objects: string, directory: string, target: string): void {
+  const scratch = join(directory, 'layers/image');
+  mkdirSync(scratch, { recursive: true, mode: 0o700 });
+  const { fd, isGuarded } = openCheckedImage(image);
+  try {
+    mountComposefs({ fd, objects, scratch, verity: isGuarded }, target, ATTRIBUTES);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Id-mapped binds of the layers, and an overlay over them where there is more than one. */

@@ -19,13 +19,14 @@ import { OciError, quote } from './oci/errors.ts';
 import type { ImageConfig } from './oci/image-config.ts';
 import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { Device, Mount, Resources, RuntimeSpec } from './oci/runtime-spec.ts';
-import { type MergedTree, openMergedTree } from './store/merged-tree.ts';
+import type { MergedTree } from './store/merged-tree.ts';
 import { type ContainerUnits, containerUnits } from './unit/container-units.ts';
 import type { BridgeAttachment, Features, ImageTree, NetworkFiles, UnitContext } from './unit/context.ts';
 import { NETWORK_FILES } from './unit/filesystem.ts';
 import { withoutDots } from './unit/mounts.ts';
 import type { Setting } from './unit/setting.ts';
 import { terminalStreams } from './unit/terminal.ts';
+import { type ImageRoot, openImageTree } from './verified-image.ts';
 
 /** What every container is told of its place on the host. */
 export interface PlaceRequest {
@@ -46,12 +47,10 @@ export interface PlaceRequest {
   extraSettings?: readonly Setting[];
 }
 
-export interface ContainerRequest extends PlaceRequest {
+export interface ContainerRequest extends PlaceRequest, ImageRoot {
   imageName: string;
   manifestDigest: string;
   imageConfig: ImageConfig;
-  /** Lowest first. */
-  layerTrees: readonly string[];
   /** The image's user when undefined. */
   user?: string;
   /** --group-add, by name or number. */
@@ -81,7 +80,7 @@ export interface PreparedContainer {
 }
 
 export function prepareContainer(request: ContainerRequest): PreparedContainer {
-  const tree = openMergedTree(request.layerTrees);
+  const tree = openImageTree(request);
   try {
     const images = new Map([...(request.images ?? [])].map(([name, image]) => [name, imageTree(image)]));
     const devices = (request.devices ?? []).map(hostDevice);
@@ -109,6 +108,7 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
         imageName: request.imageName,
         manifestDigest: request.manifestDigest,
         layerTrees: request.layerTrees,
+        ...(request.composefs === undefined ? {} : { composefs: request.composefs }),
         idBase: FOREIGN_UID_BASE,
         networkFiles: request.networkFiles ?? NO_NETWORK_FILES,
         ...(images.size > 0 ? { images } : {}),
@@ -195,10 +195,11 @@ function volumeSource(mount: Mount, volumes: string): Mount {
 }
 
 function imageTree(image: MountedImage): ImageTree {
-  const tree = openMergedTree(image.layerTrees);
+  const tree = openImageTree(image);
   const root = tree.lookup('/')!;
   tree.close();
-  const { uid, gid } = image.layerTrees.length > 0 ? root : { uid: FOREIGN_UID_BASE, gid: FOREIGN_UID_BASE };
+  const isEmpty = image.layerTrees.length === 0 && image.composefs === undefined;
+  const { uid, gid } = isEmpty ? { uid: FOREIGN_UID_BASE, gid: FOREIGN_UID_BASE } : root;
   return { ...image, rootAttributes: { uid, gid, mode: root.mode } };
 }
 
@@ -207,7 +208,7 @@ function withCanonicalSubpath(mount: Mount, images: ReadonlyMap<string, ImageTre
   const given = mount.options?.find((option) => option.startsWith(SUBPATH_OPTION));
   if (given === undefined) return mount;
   const path = given.slice(SUBPATH_OPTION.length);
-  const tree = openMergedTree(images.get(mount.source ?? '')?.layerTrees ?? []);
+  const tree = openImageTree(images.get(mount.source ?? '') ?? { layerTrees: [] });
   const lookup = (each: string) => tree.lookup(each, { followLast: false });
   try {
     const place = canonicalPath(path, (each) => lookup(each)?.target?.toString());

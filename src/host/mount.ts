@@ -196,6 +196,59 @@ export function mountOverlayByString(
 }
 
 /**
+ * Mounts a composefs image: the EROFS in `fd`, and over it an overlay that takes the files' content from `objects`, at
+ * `target`, read-only. What is mounted is the opened file itself. `scratch`: an empty directory, as it is again afterwards.
+ * `verity`: every object has to have the fs-verity digest by which the image calls it. Throws UNSUPPORTED.
+ */
+export function mountComposefs(
+  { fd, objects, scratch, verity }: { fd: number; objects: string; scratch: string; verity: boolean },
+  target: string,
+  attributes: MountAttributes = {},
+): void {
+  const options = { ...attributes, readOnly: true };
+  try {
+    mountNew('erofs', { source: `/proc/self/fd/${fd}`, ro: null, noacl: null }, scratch, options);
+  } catch (error) {
+    if (!isErrno(error, 'ENOTBLK', 'ENODEV', 'EINVAL')) throw error;
+    throw new OciError('UNSUPPORTED', 'the kernel cannot mount an EROFS image from a file', {
+      hint: 'Use Linux 6.12 or later, with CONFIG_EROFS_FS_BACKED_BY_FILE.',
+      cause: error,
+    });
+  }
+  try {
+    const layers = { 'lowerdir+': scratch, 'datadir+': objects, metacopy: 'on', redirect_dir: 'follow' };
+    const overlay = { source: 'oci', ...layers, ...(verity ? { verity: 'require' } : {}), ro: null };
+    mountNew('overlay', overlay, target, options);
+  } finally {
+    unmount(scratch); // the overlay has a clone of its own
+  }
+}
+
+/** A new mount of a file system, by its parameters: of a null one the name is all there is. */
+function mountNew(
+  type: string,
+  parameters: Readonly<Record<string, string | null>>,
+  target: string,
+  attributes: MountAttributes,
+): void {
+  const c = libc();
+  const fs = c.fsopen(type, type, FSOPEN_CLOEXEC);
+  try {
+    for (const [key, value] of Object.entries(parameters))
+      c.fsconfig(key, fs, value === null ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING, key, value, 0);
+    c.fsconfig(type, fs, FSCONFIG_CMD_CREATE, null, null, 0);
+    const mounted = c.fsmount(type, fs, FSMOUNT_CLOEXEC, attributeBits(attributes));
+    try {
+      c.move_mount(quote(target), mounted, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+    } finally {
+      close(mounted);
+    }
+  } finally {
+    close(fs);
+  }
+}
+
+/**
  * Unmounts whatever is on top at `target`; false when nothing is mounted there. Detaches it lazily, so that a shell
  * left in the tree does not keep it: the mount goes when its last user leaves.
  */

@@ -10,6 +10,8 @@ export interface UnitContext {
   slice: string;
   /** Trees of the image's layers, lowest first. Of a bundle that is used read-only: its rootfs. */
   layerTrees: readonly string[];
+  /** Instead of layers: the image as one file. */
+  composefs?: ComposefsRoot;
   /** A bundle's rootfs that the container writes to, instead of layers. */
   rootfs?: string;
   /** Where id 0 of layerTrees or rootfs lies on disk. */
@@ -73,8 +75,25 @@ export interface ImageTree {
   manifestDigest: string;
   /** Of its layers, lowest first. */
   layerTrees: readonly string[];
+  /** Instead of layers. */
+  composefs?: ComposefsRoot;
   /** Of its root directory, as on disk. */
   rootAttributes: { uid: number; gid: number; mode: number };
+}
+
+/** An image of the store format `composefs`. */
+export interface ComposefsRoot {
+  /** Path of the EROFS. */
+  image: string;
+  /** Its fs-verity digest, 64 hex digits: what people know it by. */
+  digest: string;
+  /** What was checked, and its plain digest, 64 hex digits: the setup mounts a file of that only. */
+  content: Buffer;
+  sha256: string;
+  /** The directory of the objects. */
+  objects: string;
+  /** The kernel verifies every read, of the image and of the objects. */
+  verity: boolean;
 }
 
 export interface NetworkFiles {

@@ -1,9 +1,10 @@
 /**
- * Mounts of other images: their layers, id-mapped, below an overlay of their own, made as the container's root is. An
- * empty directory is the lowest layer, since overlayfs wants two. What is written goes to the container's writable
- * directory, and with it.
+ * Mounts of other images: their layers (or what a composefs image has instead), id-mapped, below an overlay of their
+ * own, made as the container's root is. An empty directory is the lowest layer, since overlayfs wants two. What is
+ * written goes to the container's writable directory, and with it.
  */
-import type { ImageTree, UnitContext } from './context.ts';
+import { composefsMounts, composefsStack } from './composefs-mounts.ts';
+import type { ComposefsRoot, ImageTree, UnitContext } from './context.ts';
 import { layerBind, type Mount } from './fstab.ts';
 import type { BindMount, MountPlan } from './mounts.ts';
 import { refusal } from './refuse.ts';
@@ -28,8 +29,19 @@ function imageMounts({ binds }: MountPlan, context: UnitContext): ImageMount[] {
           'Mount it with ocictl mount, and bind it.',
         );
       const name = bind.name ?? '';
-      return { ...image, bind, name, layers: ['', ...image.layerTrees].map((_, i) => `${name}l${i}`) };
+      const above = image.composefs === undefined ? image.layerTrees : [''];
+      return { ...image, bind, name, layers: ['', ...above].map((_, i) => `${name}l${i}`) };
     });
+}
+
+/** Those that are composefs images, and where below mnt each is mounted. */
+export function composefsImages(
+  plan: MountPlan,
+  context: UnitContext,
+): { name: string; root: ComposefsRoot }[] {
+  return imageMounts(plan, context).flatMap(({ composefs, layers: [, name = ''] }) =>
+    composefs === undefined ? [] : [{ name, root: composefs }],
+  );
 }
 
 export function hasWritableImage({ binds }: MountPlan): boolean {
@@ -37,11 +49,12 @@ export function hasWritableImage({ binds }: MountPlan): boolean {
 }
 
 export function imageLayerMounts(plan: MountPlan, context: UnitContext): Mount[] {
-  return imageMounts(plan, context).flatMap(({ layerTrees, layers }) =>
-    ['"$WRITABLE_FIELD"/empty', ...layerTrees.map(fstabWord)].map((source, i) =>
+  return imageMounts(plan, context).flatMap(({ layerTrees, composefs, layers }) => [
+    ...['"$WRITABLE_FIELD"/empty', ...layerTrees.map(fstabWord)].map((source, i) =>
       layerBind(source, layers[i] ?? ''),
     ),
-  );
+    ...(composefs === undefined ? [] : composefsMounts(layers[1] ?? '', composefs)),
+  ]);
 }
 
 /** In the writable directory: the empty layer, and of images that may be written what overlayfs writes to. */
@@ -61,15 +74,14 @@ mkdir "$WRITABLE/empty"; chown $D:$D "$WRITABLE/empty"${uppers.join('')}`;
 
 export function imageLines(bind: BindMount, context: UnitContext): string {
   const [mount] = imageMounts({ binds: [bind] } as MountPlan, context);
-  const { name, layers } = mount as ImageMount;
+  const { name, layers, composefs } = mount as ImageMount;
   const upper = bind.readOnly ? 'ro' : `upperdir=u/${name}/data,workdir=u/${name}/work`;
-  const options = [
-    'X-mount.mkdir',
-    'userxattr',
-    ...bind.flags,
-    `lowerdir=${[...layers].reverse().join(':')}`,
-    upper,
-  ];
+  const lower = [...layers].reverse();
+  const stack =
+    composefs === undefined
+      ? `userxattr,lowerdir=${lower.join(':')}`
+      : composefsStack(layers[1] ?? '', composefs, lower, !bind.readOnly);
+  const options = ['X-mount.mkdir', ...bind.flags, stack, upper];
   const path = (bind.imagePath ?? '/').slice(1);
   // by mount(2): setup-script.ts, rootLines
   return `LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o ${options.join(',')} "oci-$NAME" ${name}t

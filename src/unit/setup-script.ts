@@ -12,10 +12,11 @@
  */
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { RANGE_SIZE, rangeUserName } from '../uid/range.ts';
-import { mountDir, type UnitContext } from './context.ts';
+import { composefsMounts, composefsStack, pinnedImage } from './composefs-mounts.ts';
+import { type ComposefsRoot, mountDir, type UnitContext } from './context.ts';
 import { layerBind, type Mount, mountLines, privateBind } from './fstab.ts';
 import { setupHooks, teardownHooks } from './hooks.ts';
-import { hasWritableImage, imageLayerMounts, imageUppers } from './image-mounts.ts';
+import { composefsImages, hasWritableImage, imageLayerMounts, imageUppers } from './image-mounts.ts';
 import { LOG_FIFO } from './log-units.ts';
 import { type MountPlan, planMounts } from './mounts.ts';
 import { fixedRange, planNamespaces } from './namespaces.ts';
@@ -176,7 +177,12 @@ function scaffold(mounts: MountPlan, context: UnitContext): string {
       ? ''
       : `${scaffoldLines(context)}${cover(context)}${imageUppers(mounts, context)}`;
   return `${own}
-mount -t tmpfs -o X-mount.mkdir=0700,mode=755,size=4m,nr_inodes=4k "oci-$NAME" "$BUNDLE/mnt"`;
+mount -t tmpfs -o X-mount.mkdir=0700,mode=755,size=4m,nr_inodes=4k "oci-$NAME" "$BUNDLE/mnt"${composefsAt(
+    mounts,
+    context,
+  )
+    .map(({ name, root }) => pinnedImage(name, root))
+    .join('')}`;
 }
 
 /** A bundle's rootfs has all of it already: src/host/mount-points.ts. */
@@ -220,20 +226,28 @@ function parent(path: string): string {
 interface Layer {
   /** Below mnt. */
   readonly name: string;
-  /** As a word of shell. */
-  readonly source: string;
+  /** As a word of shell, or a composefs image, which is no directory. */
+  readonly source: string | ComposefsRoot;
 }
 
 /** What is below the writable directory, lowest first; none for a bundle's own rootfs. */
-function lowerLayers({ layerTrees, scaffold, rootAttributes, rootfs }: UnitContext): Layer[] {
+function lowerLayers({ layerTrees, composefs, scaffold, rootAttributes, rootfs }: UnitContext): Layer[] {
   if (rootfs !== undefined) return [];
   const own = (part: string) => `"$WRITABLE_FIELD"/${part}`;
   const sources = [
     own('scaffold'),
-    ...layerTrees.map(fstabWord),
+    ...(composefs === undefined ? layerTrees.map(fstabWord) : [composefs]),
     ...(scaffold.cover.length > 0 || rootAttributes.covered ? [own('cover')] : []),
   ];
   return sources.map((source, index) => ({ name: `l${index}`, source }));
+}
+
+/** Every composefs image of the container, and where below mnt it is mounted. */
+function composefsAt(mounts: MountPlan, context: UnitContext): { name: string; root: ComposefsRoot }[] {
+  const own = lowerLayers(context).flatMap(({ name, source }) =>
+    typeof source === 'string' ? [] : [{ name, root: source }],
+  );
+  return [...own, ...composefsImages(mounts, context)];
 }
 
 /**
@@ -244,7 +258,9 @@ function layerMounts(spec: RuntimeSpec, mounts: MountPlan, context: UnitContext)
   const layers = lowerLayers(context);
   const writes = !spec.root.readonly || hasWritableImage(mounts);
   return [
-    ...layers.map(({ name, source }) => layerBind(source, name)),
+    ...layers.flatMap(({ name, source }) =>
+      typeof source === 'string' ? [layerBind(source, name)] : composefsMounts(name, source),
+    ),
     ...(layers.length === 0 || !writes
       ? []
       : [privateBind('"$WRITABLE_FIELD"', 'u', 'X-mount.idmap=b:$D:$B:$SIZE\\040b:0:0:1')]),
@@ -261,8 +277,13 @@ function rootMounts(spec: RuntimeSpec, context: UnitContext): Mount[] {
 const OPTIONS_MAX = 255;
 
 function overlayOptions(spec: RuntimeSpec, context: UnitContext): string {
-  const lower = lowerLayers(context).map(({ name }) => name);
-  const stack = `userxattr,lowerdir=${lower.reverse().join(':')}`;
+  const layers = lowerLayers(context).reverse();
+  const lower = layers.map(({ name }) => name);
+  const image = layers.find(({ source }) => source === context.composefs);
+  const stack =
+    image === undefined || context.composefs === undefined
+      ? `userxattr,lowerdir=${lower.join(':')}`
+      : composefsStack(image.name, context.composefs, lower, !spec.root.readonly);
   return spec.root.readonly ? `ro,${stack}` : `${stack},upperdir=u/data,workdir=u/work`;
 }
 
