@@ -1,5 +1,5 @@
 /**
- * oci.conf: an ini file; networks have sections, cli/network-conf.ts.
+ * oci.conf: an ini file; networks have sections, cli/network-conf.ts, and trust has one, cli/trust-conf.ts.
  *
  *   root = /var/lib/oci
  *   run-root = /run/oci
@@ -10,6 +10,9 @@
  *   [network.db]
  *   subnet = 10.91.0.0/24
  *   internal = true
+ *   [trust]
+ *   keys = /etc/oci/release.pem:/etc/oci/me.pem
+ *   require-signature = true
  *
  * Read in this order, later values win: /etc/oci/oci.conf, /etc/oci/oci.conf.d/*.conf by name, the same two in
  * $XDG_CONFIG_HOME/oci (~/.config/oci). --config FILE is read instead of them all. Other sections are left for later parts.
@@ -17,8 +20,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
+import type { TrustPolicy } from '../image-signatures.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type Networks, parseNetworks } from './network-conf.ts';
+import { parseTrust } from './trust-conf.ts';
 
 export interface OciConf {
   readonly root?: string;
@@ -29,6 +34,8 @@ export interface OciConf {
   readonly keep?: number;
   /** By name; where two files describe one, the later one counts. */
   readonly networks?: Networks;
+  /** Of two files, the later one's word counts, each for itself. */
+  readonly trust?: Partial<TrustPolicy>;
 }
 
 export interface ConfPlaces {
@@ -70,7 +77,13 @@ export async function loadOciConf({
 
 function merge(before: OciConf, after: OciConf): OciConf {
   const networks = { ...before.networks, ...after.networks };
-  return { ...before, ...after, ...(Object.keys(networks).length > 0 ? { networks } : {}) };
+  const trust = { ...before.trust, ...after.trust };
+  return {
+    ...before,
+    ...after,
+    ...(Object.keys(networks).length > 0 ? { networks } : {}),
+    ...(Object.keys(trust).length > 0 ? { trust } : {}),
+  };
 }
 
 function confFiles(directory: string): string[] {
@@ -107,6 +120,7 @@ export async function parseOciConf(text: string, path: string): Promise<OciConf>
   for (const [key, value] of Object.entries(ini.parse(text))) {
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
       if (key === 'network') conf.networks = parseNetworks(value, path);
+      if (key === 'trust') conf.trust = parseTrust(value, path);
       continue; // a section of a later part
     }
     if (key === 'keep') {

@@ -1,4 +1,6 @@
 /** From the name of an image and the options of a container to its units: for oci-run and for installed services. */
+
+import type { TrustPolicy } from '../image-signatures.ts';
 import { IMAGE_OPTION } from '../oci/annotations.ts';
 import type { Digest } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
@@ -8,11 +10,13 @@ import type { StoredImage } from '../store/images.ts';
 import type { Store } from '../store/store.ts';
 import type { Manager } from '../systemd/manager.ts';
 import type { Features } from '../unit/context.ts';
+import type { ImageRoot, TrustRequest } from '../verified-image.ts';
 import { interruptSignal } from './interrupt.ts';
 import { bridgeNetwork, type Networks } from './network-conf.ts';
 import { type RegistryOptions, sourceOptionsFrom } from './options.ts';
 import type { Output } from './output.ts';
 import type { ParsedOptions } from './run-options.ts';
+import { parseTrustOptions, type TrustTexts } from './trust-options.ts';
 
 export type PullWhen = 'always' | 'missing' | 'newer' | 'never';
 
@@ -25,18 +29,19 @@ export interface NamedImage {
 
 interface ContainerPlace extends Omit<PlaceRequest, 'root'> {
   readonly networks: Networks;
+  readonly trust: TrustPolicy;
   readonly callerEnv: NodeJS.ProcessEnv;
   /** Those that are mounted; none where nothing keeps them in the store. */
   readonly images?: MountedImages;
 }
 
-export type MountedImages = ReadonlyMap<string, { manifestDigest: Digest; layerTrees: string[] }>;
+export type MountedImages = ReadonlyMap<string, ImageRoot & { manifestDigest: Digest }>;
 
 export async function containerOf(
   { image, name, store }: NamedImage,
   parsed: ParsedOptions,
-  options: { readonly user?: string; readonly init?: boolean },
-  { networks, ...place }: ContainerPlace,
+  options: { readonly user?: string; readonly init?: boolean } & Partial<TrustTexts>,
+  { networks, trust, ...place }: ContainerPlace,
 ): Promise<PreparedContainer> {
   const { prepareContainer } = await import('../prepare-container.ts');
   const { network, ports, address } = parsed;
@@ -45,13 +50,14 @@ export async function containerOf(
     throw new OciError('UNSUPPORTED', `--mount: image ${quote(mounted.source ?? '')} cannot be installed`, {
       hint: 'Mount a directory or a volume.',
     });
+  const root = await trustedRoot(store, image, parseTrustOptions(options), trust);
   return prepareContainer({
     ...place,
+    ...root,
     root: store.root,
     imageName: name,
     manifestDigest: image.digest,
     imageConfig: store.readDocuments(image).imageConfig,
-    layerTrees: store.layerTrees(image),
     ...(options.user === undefined ? {} : { user: options.user }),
     groups: parsed.groups,
     devices: parsed.devices,
@@ -73,18 +79,38 @@ export async function containerOf(
 
 const isImage = ({ options }: Mount) => options?.includes(IMAGE_OPTION) ?? false;
 
+/** What the image's files come from, once it is checked and the policy of oci.conf allows it. */
+async function trustedRoot(
+  store: Store,
+  image: StoredImage,
+  request: TrustRequest,
+  policy: TrustPolicy,
+): Promise<ImageRoot> {
+  if (policy.requireSignature) {
+    const { checkSignatures } = await import('../image-signatures.ts');
+    checkSignatures(store, image, policy.keys);
+  }
+  const { imageRoot } = await import('../verified-image.ts');
+  return imageRoot(store, image, request);
+}
+
 /** What --mount type=image names, found or pulled as the container's own image is. */
 export async function mountedImages(
   mounts: readonly Mount[],
   store: Store,
-  options: Parameters<typeof findOrPull>[2],
+  trust: TrustPolicy,
+  options: Parameters<typeof findOrPull>[2] & Partial<TrustTexts>,
   output: Output,
 ): Promise<MountedImages> {
-  const images = new Map<string, { manifestDigest: Digest; layerTrees: string[] }>();
+  const images = new Map<string, ImageRoot & { manifestDigest: Digest }>();
+  const { verity } = parseTrustOptions(options);
   for (const { source = '' } of mounts.filter(isImage))
     if (!images.has(source)) {
       const { image } = await findOrPull(source, store, options, output);
-      images.set(source, { manifestDigest: image.digest, layerTrees: store.layerTrees(image) });
+      images.set(source, {
+        manifestDigest: image.digest,
+        ...(await trustedRoot(store, image, { verity }, trust)),
+      });
     }
   return images;
 }

@@ -176,7 +176,7 @@ export function requestedContainer(
   request: ServiceRequest,
   unit: string,
   image: NamedImage,
-  { runRoot, networks }: Places,
+  { runRoot, networks, trust }: Places,
   features: Awaited<ReturnType<typeof connect>>['features'],
 ) {
   const { parsed, texts, sockets, extraSettings } = parseRequest(request);
@@ -184,6 +184,7 @@ export function requestedContainer(
     unit,
     runRoot,
     networks,
+    trust,
     callerEnv: {},
     slice: request.slice,
     features,

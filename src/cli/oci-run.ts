@@ -179,13 +179,14 @@ function imagePreparation(
   return async (late) => {
     const { store, places } = await createStoreFromOptions(options);
     const { image: stored, name } = await findOrPull(imageName, store, options, output);
-    const images = await mountedImages(parsed.container.mounts, store, options, output);
+    const images = await mountedImages(parsed.container.mounts, store, places.trust, options, output);
     const place = await late();
     const container = await containerOf({ image: stored, name, store }, parsed, options, {
       ...place,
       unit,
       runRoot: places.runRoot,
       networks: places.networks,
+      trust: places.trust,
       images,
       callerEnv: process.env,
     });

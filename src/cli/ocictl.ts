@@ -9,6 +9,7 @@ import { runProgram } from './main.ts';
 import { mountCommands } from './mount-commands.ts';
 import { commonOptions } from './options.ts';
 import { serviceCommands } from './service-commands.ts';
+import { signCommands } from './sign-commands.ts';
 import { statsCommand } from './stats-command.ts';
 import { storeCommands } from './store-commands.ts';
 import { updateCommand } from './update-command.ts';
@@ -19,6 +20,7 @@ export function buildOcictl(program: Command): void {
   commonOptions(program);
   imageCommands(program);
   mountCommands(program);
+  signCommands(program);
   containerCommands(program);
   statsCommand(program);
   copyCommand(program);

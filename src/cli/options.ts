@@ -7,6 +7,7 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Waiting } from '../host/lock.ts';
+import type { TrustPolicy } from '../image-signatures.ts';
 import { OciError } from '../oci/errors.ts';
 import type { SourceOptions } from '../source/open-source.ts';
 import type { Store } from '../store/store.ts';
@@ -44,6 +45,7 @@ export interface Places {
   /** Old versions of an installed service that stay. */
   readonly keep: number;
   readonly networks: Networks;
+  readonly trust: TrustPolicy;
 }
 
 /** The options that every program has. */
@@ -128,6 +130,7 @@ export async function placesFrom(
     additionalStores: conf.additionalStores ?? [],
     keep: conf.keep ?? KEEP_DEFAULT,
     networks: conf.networks ?? {},
+    trust: { keys: [], requireSignature: false, ...conf.trust },
   };
 }
 

@@ -34,9 +34,10 @@ import { HOST_GATEWAY, type NetworkFiles, type UnitContext } from '../unit/conte
 import { parseProperty } from '../unit/property.ts';
 import type { Setting } from '../unit/setting.ts';
 import { parseSeccompOption } from './seccomp-option.ts';
+import { type TrustTexts, trustOptions } from './trust-options.ts';
 
 /** As commander gives them; all of them texts of the user. */
-export interface ContainerTexts extends ResourceTexts, HealthTexts {
+export interface ContainerTexts extends ResourceTexts, HealthTexts, TrustTexts {
   env?: string[];
   envFile?: string[];
   volume?: string[];
@@ -101,7 +102,7 @@ export function resourceOptions(program: Command): Command {
 }
 
 export function containerOptions(program: Command): Command {
-  return resourceOptions(program)
+  return trustOptions(resourceOptions(program))
     .option('--ulimit <name=soft[:hard]>', 'limit of setrlimit(2), as nofile=1024:4096', each)
     .option('-e, --env <name=value>', 'set an environment variable', each)
     .option('--env-file <file>', 'set the variables in a file', each)
