@@ -8,13 +8,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { showBytes, toByteString } from '../archive/byte-string.ts';
+import { SYMLINKS_MAX } from '../archive/layer-path.ts';
 import { type Nid, openImage } from '../composefs/image-reader.ts';
 import { verityDigestOf } from '../composefs/verity-digest.ts';
 import { AT_FDCWD, check, close, O_NOFOLLOW, O_RDONLY, openat, read } from '../host/syscalls.ts';
 import { OciError } from '../oci/errors.ts';
 import { CONTAINER_ID_MAX, FOREIGN_UID_BASE, PATH_MAX_BYTES } from '../oci/limits.ts';
 import { kindOf, type MergedTree } from './merged-tree.ts';
-import { SYMLINKS_MAX } from './tree-writer-directories.ts';
 
 /** `bytes`: of image.cfs. Ids come out as those of a layer's tree do, in the foreign range. Throws BAD_IMAGE. */
 export function openComposefsTree(bytes: Buffer, objects: string): MergedTree {

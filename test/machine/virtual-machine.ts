@@ -63,7 +63,7 @@ export async function makeDisk({ scripts, registry = false, fill }: DiskContents
   const path = join(directory, 'disk');
   // in a mount namespace of its own: whatever happens, no mount stays behind
   const build = `mount -t overlay -o "lowerdir=$0,upperdir=$1/upper,workdir=$1/work" overlay "$1/merged"
-    truncate -s ${DISK_SIZE} "$2"; mkfs.ext4 -q -d "$1/merged" "$2"`;
+    truncate -s ${DISK_SIZE} "$2"; mkfs.ext4 -q -O verity -d "$1/merged" "$2"`;
   await command(['unshare', '--mount', 'sh', '-euc', build, root, directory, path], { quiet: true });
   const boot = readdirSync(join(root, 'boot'));
   const file = (prefix: string) => join(root, 'boot', boot.find((name) => name.startsWith(prefix))!);

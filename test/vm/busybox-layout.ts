@@ -6,7 +6,21 @@ import { join } from 'node:path';
 import type { TarEntry } from '../../src/archive/tar-entry.ts';
 import { createTarWriter } from '../../src/archive/tar-writer.ts';
 
-const APPLETS = ['sh', 'awk', 'cat', 'echo', 'head', 'id', 'mkfifo', 'sleep', 'stat', 'touch', 'true'];
+const APPLETS = [
+  'sh',
+  'awk',
+  'cat',
+  'echo',
+  'grep',
+  'head',
+  'id',
+  'mkfifo',
+  'sleep',
+  'stat',
+  'touch',
+  'true',
+  'wc',
+];
 
 /** `busybox`: the program. */
 export function writeBusyboxLayout(directory: string, busybox: string): void {
