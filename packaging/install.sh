@@ -5,6 +5,7 @@
 #   usr/bin/NAME               links to the programs
 #   usr/share/man/man*/        manual pages, when they were built
 #   usr/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}
+#   usr/share/doc/ocictl/      licences: ours, and those of the modules in the programs
 #   usr/lib/tmpfiles.d/        the directory that the programs keep their compiled code in
 #   usr/lib/systemd/           the units of units/, and the preset that leaves the timers to the user
 #
@@ -36,7 +37,7 @@ install -d "$library" "$destdir/usr/bin"
 install -m 644 "$project"/dist/*.cjs "$library"
 
 # Of koffi, what runs: its JavaScript (not its C++), and the binary for this architecture and libc.
-(cd "$project/node_modules" && find koffi \( -path koffi/doc -o -path koffi/vendor \) -prune -o \
+(cd "$project/node_modules" && find koffi \( -path koffi/doc -o -path koffi/vendor -o -name 'cnoke.*' -o -name 'trampolines.*' \) -prune -o \
   \( -name '*.js' -o -name '*.cjs' -o -name package.json -o -name LICENSE.txt \) -print) |
   while read -r file; do install -D -m 644 "$project/node_modules/$file" "$library/node_modules/$file"; done
 (cd "$project/node_modules" && find "@koromix/$koffi" -name 'musl_*' -prune -o -type f ! -name '*.md' -print) |
@@ -62,4 +63,9 @@ for unit in "$project"/units/*.service "$project"/units/*.timer "$project"/units
 done
 for preset in "$project"/units/*.preset; do
   install -D -m 644 "$preset" "$destdir/usr/lib/systemd/system-preset/$(basename "$preset")"
+done
+install -D -m 644 "$project/LICENSE" "$destdir/usr/share/doc/ocictl/LICENSE"
+for module in commander ini koffi smol-toml undici; do
+  license=$(ls "$project/node_modules/$module"/LICENSE*)
+  install -m 644 "$license" "$destdir/usr/share/doc/ocictl/LICENSE.$module"
 done

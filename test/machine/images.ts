@@ -3,11 +3,11 @@
  */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { step } from '../../scripts/step.ts';
+import { command, step } from '../../scripts/step.ts';
 import { ensureCached } from './cache.ts';
 import { bootMachine, stdoutOf } from './machine.ts';
 import type { Suite } from './root.ts';
-import { ensureTrees } from './trees.ts';
+import { ensureServicesTree, ensureTrees } from './trees.ts';
 
 const BUILD_TIMEOUT_MS = 10 * 60_000;
 
@@ -24,6 +24,31 @@ export async function ensureImages(root: string, suite: Suite): Promise<string> 
         program: false,
         registry: { directory: storage },
         binds: { [trees]: '/mnt/trees' },
+      });
+      try {
+        stdoutOf(await machine.run(['bash', '-c', text], { timeoutMs: BUILD_TIMEOUT_MS }));
+      } finally {
+        await machine.stop();
+      }
+    }),
+  );
+  return join(cached, 'registry');
+}
+
+/** The same with images of well-known services (build-service-images.sh). */
+export async function ensureServiceImages(root: string, suite: Suite): Promise<string> {
+  const [images, tree] = await Promise.all([ensureImages(root, suite), ensureServicesTree(suite)]);
+  const text = readFileSync(join(import.meta.dirname, 'build-service-images.sh'), 'utf8');
+  const recipe = [basename(join(images, '..')), basename(tree), text];
+  const cached = await ensureCached(`service-images-${suite}`, recipe, (directory) =>
+    step('Building images of services (once, about a minute)', async () => {
+      const storage = join(directory, 'registry');
+      await command(['cp', '-a', '--reflink=auto', images, storage]);
+      const machine = await bootMachine({
+        suite,
+        program: false,
+        registry: { directory: storage },
+        binds: { [tree]: '/mnt/services' },
       });
       try {
         stdoutOf(await machine.run(['bash', '-c', text], { timeoutMs: BUILD_TIMEOUT_MS }));

@@ -36,6 +36,8 @@ export interface BootOptions {
   detached?: boolean;
   /** Install dist/ into the machine before it boots (packaging/install.sh). Default: true. */
   program?: boolean;
+  /** Another root than that of the suite: its directory. */
+  root?: string;
   /** Debian packages that other machines do not have. */
   packages?: readonly string[];
   /**
@@ -82,7 +84,7 @@ export async function prepareMachine(options: BootOptions = {}): Promise<Prepare
   process.umask(0o022);
   await ensureHostPackages();
   const suite = options.suite ?? 'forky';
-  const lower = await ensureRoot(suite, options.packages);
+  const lower = options.root ?? (await ensureRoot(suite, options.packages));
   const { registry = 'images' } = options;
   // the images do not depend on what runs them: all machines serve those that forky's tools made
   if (registry === 'images')

@@ -66,6 +66,15 @@ export function mmdebstrap(args: readonly string[]): Promise<void> {
   return command([...unshare, 'mmdebstrap', ...args], { quiet: true });
 }
 
+/** What makes a tree of mmdebstrap a machine: masked and enabled units, files. */
+async function makeMachine(directory: string, rootFiles: readonly string[] | 'all'): Promise<void> {
+  if (rootFiles === 'all') cpSync(ROOT_FILES, directory, { recursive: true });
+  else for (const path of rootFiles) cpSync(join(ROOT_FILES, path), join(directory, path));
+  const systemctl = ['env', 'SYSTEMD_OFFLINE=1', 'chroot', directory, 'systemctl', '--quiet'];
+  await command([...systemctl, 'mask', ...MASKED_UNITS], { quiet: true });
+  await command([...systemctl, 'enable', ...ENABLED_UNITS], { quiet: true });
+}
+
 /** Path and content of every file below root-files/, for the recipe. */
 function rootFiles(): Record<string, string> {
   const paths = readdirSync(ROOT_FILES, { recursive: true, withFileTypes: true })
@@ -87,12 +96,29 @@ export function ensureRoot(suite: Suite, extra: readonly string[] = []): Promise
       `Building the machine's root: Debian ${suite} with systemd, podman, a registry (once, about a minute)`,
       async () => {
         await mmdebstrap([...args, suite, directory, debianMirror()]);
-        cpSync(ROOT_FILES, directory, { recursive: true });
         if (ownNode) cpSync(process.execPath, join(directory, 'usr/bin/node'));
-        const systemctl = ['env', 'SYSTEMD_OFFLINE=1', 'chroot', directory, 'systemctl', '--quiet'];
-        await command([...systemctl, 'mask', ...MASKED_UNITS], { quiet: true });
-        await command([...systemctl, 'enable', ...ENABLED_UNITS], { quiet: true });
+        await makeMachine(directory, 'all');
       },
     ),
+  );
+}
+
+/** What our packages depend on, and programs that use what they bring. */
+const PACKAGE_ROOT = [
+  ...['systemd', 'systemd-sysv', 'libnss-systemd', 'dbus', 'util-linux', 'mount', 'iproute2', 'nodejs'],
+  ...['passwd', 'procps', 'man-db', 'bash-completion', 'zsh', 'fish', 'rpm'],
+];
+const PACKAGE_ROOT_FILES = ['etc/hosts', 'etc/hostname', 'etc/systemd/system/test-console.service'];
+
+/** A plain Debian forky to install our packages in: as its users have it, with manual pages. */
+export function ensurePackageRoot(): Promise<string> {
+  const options = MMDEBSTRAP_OPTIONS.filter((option) => !option.includes('path-exclude'));
+  const args = ['--variant=minbase', `--include=${PACKAGE_ROOT.join(',')}`, ...options];
+  const recipe = [args, PACKAGE_ROOT_FILES, rootFiles(), MASKED_UNITS, ENABLED_UNITS];
+  return ensureCached('package-root-forky', recipe, (directory) =>
+    step('Building a plain Debian forky to install packages in (once, about a minute)', async () => {
+      await mmdebstrap([...args, 'forky', directory, debianMirror()]);
+      await makeMachine(directory, PACKAGE_ROOT_FILES);
+    }),
   );
 }

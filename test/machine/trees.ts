@@ -51,3 +51,25 @@ export function ensureTrees(suite: Suite): Promise<string> {
     }),
   );
 }
+
+/** Programs of services that people run in containers: the tests' own images of them are made of this. */
+const SERVICES = ['redis-server', 'postgresql', 'prometheus', 'caddy'];
+
+/** The directory that holds services.tar: Debian's essential packages with those. */
+export function ensureServicesTree(suite: Suite): Promise<string> {
+  const args = [
+    '--variant=essential',
+    `--include=${SERVICES.join(',')}`,
+    '--skip=chroot/start-stop-daemon',
+    ...MMDEBSTRAP_OPTIONS,
+  ];
+  return ensureCached(`services-${suite}`, [suite, args, TAR], (directory) =>
+    step(`Fetching packages of services: ${SERVICES.join(' ')} (once, about two minutes)`, async () => {
+      const tree = `${directory}/tree`;
+      mkdirSync(tree, { mode: 0o755 });
+      await mmdebstrap([...args, suite, tree, debianMirror()]);
+      await command([...TAR, `--file=${directory}/services.tar`, `--directory=${tree}`, '.']);
+      rmSync(tree, { recursive: true });
+    }),
+  );
+}
