@@ -44,7 +44,7 @@ function walk(
   path: readonly string[],
   inherited: readonly OptionWords[] = [],
 ): CommandWords[] {
-  const own = [...command.options.filter(({ hidden }) => !hidden).map(optionWords), HELP];
+  const own = [...command.options.filter(isOffered).map(optionWords), HELP];
   const options = [
     ...own,
     ...inherited.filter(({ names }) => !own.some((each) => each.names[0] === names[0])),
@@ -65,6 +65,11 @@ function walk(
         : walk(each, [...path, each.name()], options),
     ),
   ];
+}
+
+/** --notify=healthy is the word --notify with a value that it may have. */
+function isOffered({ hidden, long }: Option): boolean {
+  return !hidden && !long?.includes('=');
 }
 
 const HELP: OptionWords = { names: ['--help', '-h'], description: 'display help' };

@@ -190,6 +190,6 @@ export const JOINT_KEYS = new Set([
 function secretOption(value: string): Outcome {
   const name = value.replace(/,.*$/s, '');
   return refused(
-    `podman's secret '${name}' is not at hand; write it to a file, and add Credential options by hand: --property=LoadCredential=${name}:FILE`,
+    `podman's secret '${name}' is not at hand; write it to a file, and install by hand with --property=LoadCredential=${name}:FILE`,
   );
 }

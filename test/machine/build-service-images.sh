@@ -54,6 +54,11 @@ skopeo copy --quiet --src-tls-verify=false --dest-tls-verify=false docker://127.
 
 # says on its port who it is: user, arguments, variables, mounts
 skopeo copy --quiet --src-tls-verify=false docker://127.0.0.1:5000/busybox oci:layout:busybox
+mkdir -p health
+printf '#!/bin/sh\nexec wget -q -O /dev/null http://127.0.0.1:8080/\n' >health/healthcheck.sh
+chmod 755 health/healthcheck.sh
+tar --create --file=health.tar --directory=health --numeric-owner .
+umoci raw add-layer --image layout:busybox health.tar
 stand_in() { # REPOSITORY PORT [COMMAND]
   local run="mkdir -p /tmp/w; { id; echo \"arguments: \$*\"; env; cat /proc/mounts; } >/tmp/w/index.html; ${3:-:}; exec httpd -f -p $2 -h /tmp/w"
   umoci config --image layout:busybox --tag standin --no-history --config.entrypoint sh --config.entrypoint=-c \
