@@ -64,7 +64,9 @@ function foreign(unit: string, path: string): OciError {
     'EXISTS',
     `refusing to touch unit ${quote(unit)}: ${quote(path)} is not of ocictl install`,
     {
-      hint: 'Choose another name with --name.',
+      hint: path.startsWith('/run/systemd/generator')
+        ? 'Move the file that it was generated from (of podman: *.container) away, and run: systemctl daemon-reload.'
+        : 'Choose another name with --name.',
     },
   );
 }

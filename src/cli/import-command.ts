@@ -140,18 +140,24 @@ async function planFor(files: readonly QuadletFile[], options: CommonOptions): P
     if (image.image !== '') images.set(file.file, { ...image, parts: accepted });
   }
   const named = new Set<string>();
-  const services: string[][] = [];
+  const services = new Map<string, string[]>();
   for (const file of ofKind('container')) {
     const container = translateContainer(file, files, hostname());
     const image = imageFor(container, images, file, named);
     const { accepted, complaints: judged } = judge(container.parts);
     complain(file, [...container.complaints, ...judged]);
     const options = [...image.parts, ...accepted].flatMap(({ words }) => words);
-    services.push([`--name=${container.name}`, ...options, '--', image.image, ...container.command]);
+    const words = [`--name=${container.name}`, ...options, '--', image.image, ...container.command];
+    parseInstall(words);
+    if (services.has(container.name))
+      throw new OciError('USAGE', `there are two files of a service ${quote(container.name)}`, {
+        hint: 'Give one of them another ServiceName=.',
+      });
+    services.set(container.name, words);
   }
   return {
     networks: await networkFiles(networks, options),
-    services,
+    services: [...services.values()],
     images: [...images]
       .filter(([file]) => !named.has(file))
       .map(([, { image, parts }]) => ['--name=x', ...parts.flatMap(({ words }) => words), '--', image]),

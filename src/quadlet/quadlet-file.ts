@@ -70,11 +70,19 @@ export function surroundingsOf(file: QuadletFile, files: readonly QuadletFile[])
   const userNS = ownValue(file, 'UserNS') ?? '';
   return {
     inDirectory: (path) => posix.resolve(file.directory, path),
-    volumes: named('volume', (each) => ownValue(each, 'VolumeName') ?? `systemd-${each.stem}`),
+    volumes: named('volume', volumeName),
     networks: named('network', networkName),
     containers: named('container', serviceName),
     hostIds: !userNS.startsWith('auto'),
   };
+}
+
+export const VOLUME_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/;
+
+/** Never a path, whatever the file says. */
+function volumeName(file: QuadletFile): string {
+  const name = ownValue(file, 'VolumeName');
+  return name !== undefined && VOLUME_NAME.test(name) ? name : `systemd-${file.stem}`;
 }
 
 /** A bridge has its name, which is short: without podman's `systemd-`. */

@@ -2,7 +2,7 @@
 
 import { unknownSections } from './container.ts';
 import { booleanOf, type Complaint, isRefused, type Outcome, type Part, refused } from './outcome.ts';
-import { networkName, type QuadletFile, SECTION } from './quadlet-file.ts';
+import { networkName, type QuadletFile, SECTION, VOLUME_NAME } from './quadlet-file.ts';
 import { type Assignment, sectionOf } from './unit-syntax.ts';
 import { unquoted } from './words.ts';
 
@@ -21,7 +21,7 @@ const VOLUME_KEYS: Rules = {
   Group: no('a volume belongs to the users of its container'),
   Label: no('volumes have no labels'),
   User: no('a volume belongs to the users of its container'),
-  VolumeName: NAMED,
+  VolumeName: (value) => (VOLUME_NAME.test(value) ? [] : refused('it is no name of a volume')),
   ServiceName: no('a volume has no unit'),
   ...rest(
     'Device Image Options Type',

@@ -149,6 +149,7 @@ test('networks and volumes of other files; podman gives a bridge to who says not
     quadletFile('odd.network', '[Network]\nNetworkName=front\n'),
     quadletFile('data.volume', '[Volume]\n'),
     quadletFile('own.volume', '[Volume]\nVolumeName=mine\n'),
+    quadletFile('bad.volume', '[Volume]\nVolumeName=/etc\n'),
     quadletFile('db.container', '[Container]\nImage=x\nServiceName=database\n'),
   ];
   const words = (lines: string) => container(lines, files).words;
@@ -162,6 +163,10 @@ test('networks and volumes of other files; podman gives a bridge to who says not
     words('Network=none\nVolume=data.volume:/d\nMount=type=volume,source=own.volume,target=/o'),
     ['--network=none', '--volume=systemd-data:/d', '--mount=type=volume,source=mine,target=/o'],
   );
+  assert.deepEqual(words('Network=none\nVolume=bad.volume:/d'), [
+    '--network=none',
+    '--volume=systemd-bad:/d',
+  ]);
   const other = container('Network=lost.network', files);
   assert.deepEqual(
     other.complaints.map(({ reason }) => reason),

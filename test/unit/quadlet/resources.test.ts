@@ -32,6 +32,7 @@ test('.volume', () => {
   const complaints = (lines: string) =>
     translateVolume(quadletFile('d.volume', `[Volume]\n${lines}\n`)).complaints.map(({ key }) => key);
   assert.deepEqual(complaints('VolumeName=x\nCopy=true\nDriver=local'), []);
+  assert.deepEqual(complaints('VolumeName=../x'), ['VolumeName=']);
   assert.deepEqual(complaints('Device=/dev/x\nType=ext4\nUser=5\nCopy=no\nLabel=a=b'), [
     'Device=',
     'Type=',
