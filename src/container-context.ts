@@ -8,7 +8,14 @@ import { existsSync, lstatSync, statSync } from 'node:fs';
 import { COMMAND_HEAD_BYTES, checkCommand } from './bundle/command.ts';
 import { canonicalPoint, type Point, planScaffold } from './bundle/scaffold.ts';
 import { searchBit, whoEntersDirectory } from './bundle/working-directory.ts';
-import { ANNOTATION, IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
+import {
+  ANNOTATION,
+  CREDENTIALS_OPTION,
+  IMAGE_OPTION,
+  MADE_OPTION,
+  SUBPATH_OPTION,
+  VOLUME_OPTION,
+} from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
 import type { MergedTree } from './store/merged-tree.ts';
@@ -119,9 +126,11 @@ function kernelPaths(paths: readonly string[]): ReadonlyMap<string, 'directory' 
 /** What programs expect, and images leave out. */
 const ALWAYS_THERE = ['/tmp', '/var/tmp', '/etc'];
 
+const MADE_AT_START = new Set<string>([VOLUME_OPTION, MADE_OPTION, CREDENTIALS_OPTION]);
+
 /** Whether a directory or a file shows there; throws INPUT_NOT_FOUND where the host has no such thing. */
 function showsDirectory(mount: Mount, { images }: CommonContext): boolean {
-  if (!isBind(mount) || mount.options?.includes(VOLUME_OPTION)) return true;
+  if (!isBind(mount) || mount.options?.some((option) => MADE_AT_START.has(option))) return true;
   if (mount.options?.includes(IMAGE_OPTION)) {
     const path = mount.options.find((option) => option.startsWith(SUBPATH_OPTION));
     const tree = openImageTree(images?.get(mount.source ?? '') ?? { layerTrees: [] });

@@ -11,6 +11,7 @@ import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   fsyncSync,
+  lstatSync,
   mkdirSync,
   openSync,
   renameSync,
@@ -20,8 +21,10 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { listContainers } from './containers.ts';
-import { VOLUME_OPTION } from './oci/annotations.ts';
+import { MADE_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
+import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
+import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { RuntimeSpec } from './oci/runtime-spec.ts';
 import type { PreparedContainer } from './prepare-container.ts';
 import { checkHost, type ImageUse, writeBundle } from './run.ts';
@@ -105,14 +108,16 @@ export async function addVersion(
   const files = serviceUnitFiles(container.units, place, request.order);
   mkdirSync(join(fresh, 'bundle'), { recursive: true, mode: 0o700 });
   mkdirSync(join(fresh, 'units'), { mode: 0o700 });
-  const { boot: _, ...use } = store.useRecord(digest); // it is read at later boots
+  const also = [...(container.context.images?.values() ?? [])].map((each) => each.manifestDigest as Digest);
+  const { boot: _, ...use } = store.useRecord(digest, ...also); // it is read at later boots
   writeBundle(container, join(fresh, 'bundle'), use);
   for (const { name: file, text } of files) writeFileSync(join(fresh, 'units', file), text);
   writeFileSync(join(fresh, 'required'), requiredProperties(container.units));
   writeFileSync(join(fresh, 'service.json'), `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
   replaceFile(directory, 'setup', starterScript({ ...container.context, directory }), 0o600);
   syncFileSystem(fresh);
-  await store.addRoot(rootName(name, number), digest);
+  for (const [index, each] of [digest, ...also].entries())
+    await store.addRoot(rootName(name, number, index), each);
   renameSync(fresh, join(directory, String(number)));
   syncDirectory(directory);
   return { number, record };
@@ -128,7 +133,7 @@ function hostSources({ spec }: PreparedContainer, store: Store): string[] {
   return [
     ...new Set(
       spec.mounts
-        .filter(({ source, options }) => source?.startsWith('/') && !options?.includes(VOLUME_OPTION))
+        .filter(({ source }) => source?.startsWith('/'))
         .map(({ source }) => source!)
         .filter((source) => !source.startsWith(`${store.root}/`)),
     ),
@@ -169,7 +174,7 @@ export function prune(service: Service, keep: number, store: Store): void {
   for (const entry of listDirectory(directory)) {
     if (entry === 'setup' || keptNames.has(entry)) continue;
     removeEntry(directory, entry);
-    if (/^\d+$/.test(entry)) store.removeRoot(rootName(name, Number(entry)));
+    if (/^\d+$/.test(entry)) removeRoots(store, name, Number(entry));
   }
 }
 
@@ -211,7 +216,7 @@ export async function uninstallService(
   }
   if (purge) removeVolumes(service, root, runRoot);
   for (const entry of entries) {
-    if (/^\d+$/.test(entry)) store.removeRoot(rootName(name, Number(entry)));
+    if (/^\d+$/.test(entry)) removeRoots(store, name, Number(entry));
     removeAny(join(service.directory, entry));
   }
   return entries.length > 0;
@@ -222,14 +227,28 @@ function removeVolumes(service: Service, root: string, runRoot: string): void {
   const specs = [...others.flatMap(serviceSpecs), ...listContainers(runRoot).map(({ spec }) => spec)];
   const kept = new Set(specs.flatMap((spec) => volumesOf(spec, root)));
   for (const volume of serviceSpecs(service).flatMap((spec) => volumesOf(spec, root)))
-    if (!kept.has(volume)) removeAny(volume);
+    if (!kept.has(volume)) removeVolume(volume);
 }
 
-/** Directories of its named volumes. */
+/** One that is the unit's own only if it is, with the link to it: ofTheUnit() in setup-mounts.ts. */
+function removeVolume(path: string): void {
+  const own = path.includes('/private/');
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined || (own && stat.uid < FOREIGN_UID_BASE)) return;
+  removeAny(path);
+  const link = path.replace('/private/', '/');
+  if (own && lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink()) rmSync(link);
+}
+
+/** Its named volumes and directories of its own. */
 function volumesOf({ mounts }: RuntimeSpec, root: string): string[] {
   return mounts
-    .map(({ source = '' }) => source)
-    .filter((source) => dirname(source) === join(root, 'volumes'));
+    .filter(({ options }) => options?.includes(VOLUME_OPTION))
+    .filter(
+      ({ source = '', options }) =>
+        dirname(source) === join(root, 'volumes') || options?.includes(MADE_OPTION),
+    )
+    .map(({ source = '' }) => source);
 }
 
 const STOP_MAX_MS = 30_000;
@@ -246,8 +265,13 @@ function unitNames(name: string): string[] {
   ].map((end) => name + end);
 }
 
-function rootName(name: string, number: number): string {
-  return `${name}@${number}`;
+/** Of a version's own image, and of others that it mounts. */
+function rootName(name: string, number: number, index = 0): string {
+  return index === 0 ? `${name}@${number}` : `${name}@${number}+${index}`;
+}
+
+function removeRoots(store: Store, name: string, number: number): void {
+  for (let index = 0; store.removeRoot(rootName(name, number, index)); index++);
 }
 
 /** Durably, and so that a reader sees the old text or the new one. */

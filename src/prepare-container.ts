@@ -14,7 +14,15 @@ import { type ResolvedUser, resolveGroup, resolveUser } from './bundle/user.ts';
 import { containerContext } from './container-context.ts';
 import { requireContainer } from './containers.ts';
 import { findStaticInit } from './host/static-init.ts';
-import { IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
+import {
+  CREDENTIALS_OPTION,
+  IMAGE_OPTION,
+  MADE_OPTION,
+  SUBPATH_OPTION,
+  UNIT_PLACEHOLDER,
+  VOLUME_OPTION,
+} from './oci/annotations.ts';
+import { CREDENTIALS_DIRECTORY, type Credential } from './oci/credential.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { ImageConfig } from './oci/image-config.ts';
 import { FOREIGN_UID_BASE } from './oci/limits.ts';
@@ -56,6 +64,7 @@ export interface ContainerRequest extends PlaceRequest, ImageRoot {
   /** --group-add, by name or number. */
   groups?: readonly string[];
   devices?: readonly DeviceRequest[];
+  credentials?: readonly Credential[];
   networkFiles?: NetworkFiles;
   /** Other images that are mounted, by the name that their mounts have. */
   images?: ReadonlyMap<string, MountedImage>;
@@ -85,15 +94,21 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
     const images = new Map([...(request.images ?? [])].map(([name, image]) => [name, imageTree(image)]));
     const devices = (request.devices ?? []).map(hostDevice);
     const place = placeOf(request);
+    const credentials = request.credentials ?? [];
     const options = {
       ...request.options,
+      env: [
+        ...(credentials.length > 0 ? [`CREDENTIALS_DIRECTORY=${CREDENTIALS_DIRECTORY}`] : []),
+        ...request.options.env,
+      ],
       network: networkMode(request),
       mounts: [
         ...request.options.mounts.map((mount) =>
           mount.options?.includes(IMAGE_OPTION)
             ? withCanonicalSubpath(mount, images)
-            : volumeSource(mount, `${request.root}/volumes`),
+            : volumeSource(mount, `${request.root}/volumes`, request.unit),
         ),
+        ...credentialsMount(request),
         ...imageVolumes(request, `${place.writableDir}/volumes`),
       ],
       resources: withDevices(request.options.resources, devices),
@@ -112,6 +127,7 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
         idBase: FOREIGN_UID_BASE,
         networkFiles: request.networkFiles ?? NO_NETWORK_FILES,
         ...(images.size > 0 ? { images } : {}),
+        ...(credentials.length > 0 ? { credentials } : {}),
         ...(request.bridge === undefined ? {} : { bridge: request.bridge }),
         ...(request.network.kind === 'container' ? { joinsNetworkOf: request.network.unit } : {}),
         ...(request.init ? { init: findStaticInit() } : {}),
@@ -189,8 +205,10 @@ function payloadUser(request: ContainerRequest, tree: MergedTree): ResolvedUser 
   return { ...user, additionalGids: [...new Set([...user.additionalGids, ...added])] };
 }
 
-/** A volume of the store has its name as source until here. */
-function volumeSource(mount: Mount, volumes: string): Mount {
+/** Until here a volume of the store has its name as source, and the unit's own directories have a placeholder in it. */
+function volumeSource(mount: Mount, volumes: string, unit: string): Mount {
+  if (mount.options?.includes(MADE_OPTION))
+    return { ...mount, source: mount.source!.replace(UNIT_PLACEHOLDER, unit) };
   return mount.options?.includes(VOLUME_OPTION) ? { ...mount, source: `${volumes}/${mount.source}` } : mount;
 }
 
@@ -255,6 +273,18 @@ function imageVolumes({ imageConfig, options }: ContainerRequest, directory: str
 /** As podman reads them: from the root, and never above it. What the kernel or the recipe mounts is there anyway. */
 function volumePlaces({ config }: ImageConfig): string[] {
   return config.Volumes.map((path) => posix.normalize(`/${path}`)).map(withoutDots);
+}
+
+function credentialsMount({ credentials = [] }: ContainerRequest): Mount[] {
+  if (credentials.length === 0) return [];
+  return [
+    {
+      destination: CREDENTIALS_DIRECTORY,
+      type: 'bind',
+      source: 'credentials',
+      options: ['rbind', 'ro', CREDENTIALS_OPTION],
+    },
+  ];
 }
 
 interface HostDevice {

@@ -188,7 +188,7 @@ function imageMount(
   };
 }
 
-function checkDestination(option: string, text: string, destination: string): void {
+export function checkDestination(option: string, text: string, destination: string): void {
   if (!destination.startsWith('/')) throw usage(option, text, 'names a container path that is not absolute');
   if (destination.split('/').includes('..')) throw usage(option, text, "holds '..' in the container path");
   if (/^\/+\.?\/*$/.test(destination)) throw usage(option, text, 'would cover the whole container');

@@ -3,7 +3,7 @@
 import type { TrustPolicy } from '../image-signatures.ts';
 import { IMAGE_OPTION } from '../oci/annotations.ts';
 import type { Digest } from '../oci/digest.ts';
-import { OciError, quote } from '../oci/errors.ts';
+import { OciError } from '../oci/errors.ts';
 import type { Mount } from '../oci/runtime-spec.ts';
 import type { PlaceRequest, PreparedContainer } from '../prepare-container.ts';
 import type { StoredImage } from '../store/images.ts';
@@ -31,8 +31,7 @@ interface ContainerPlace extends Omit<PlaceRequest, 'root'> {
   readonly networks: Networks;
   readonly trust: TrustPolicy;
   readonly callerEnv: NodeJS.ProcessEnv;
-  /** Those that are mounted; none where nothing keeps them in the store. */
-  readonly images?: MountedImages;
+  readonly images: MountedImages;
 }
 
 export type MountedImages = ReadonlyMap<string, ImageRoot & { manifestDigest: Digest }>;
@@ -45,11 +44,6 @@ export async function containerOf(
 ): Promise<PreparedContainer> {
   const { prepareContainer } = await import('../prepare-container.ts');
   const { network, ports, address } = parsed;
-  const mounted = parsed.container.mounts.find(isImage);
-  if (mounted !== undefined && place.images === undefined)
-    throw new OciError('UNSUPPORTED', `--mount: image ${quote(mounted.source ?? '')} cannot be installed`, {
-      hint: 'Mount a directory or a volume.',
-    });
   const root = await trustedRoot(store, image, parseTrustOptions(options), trust);
   return prepareContainer({
     ...place,
@@ -61,6 +55,7 @@ export async function containerOf(
     ...(options.user === undefined ? {} : { user: options.user }),
     groups: parsed.groups,
     devices: parsed.devices,
+    credentials: parsed.credentials,
     network,
     ...(network.kind === 'bridge'
       ? {

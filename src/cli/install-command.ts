@@ -8,7 +8,14 @@ import { OciError, quote } from '../oci/errors.ts';
 import type { ServiceRequest } from '../services.ts';
 import type { UnitOrder } from '../unit/service-files.ts';
 import { parseSocket } from '../unit/socket.ts';
-import { connect, containerOf, findOrPull, type NamedImage, type PullWhen } from './image-container.ts';
+import {
+  connect,
+  containerOf,
+  findOrPull,
+  mountedImages,
+  type NamedImage,
+  type PullWhen,
+} from './image-container.ts';
 import { outputFor } from './main.ts';
 import {
   type CommonOptions,
@@ -155,7 +162,7 @@ export async function installService(words: InstallWords, output: Output) {
     await refuseForeignUnits(name, manager!);
     refuseEdited(services.readService(store.root, name));
     const found = await findOrPull(imageName, store, options, output);
-    const container = await requestedContainer(request, name, { ...found, store }, places, features);
+    const container = await requestedContainer(request, name, { ...found, store }, places, features, output);
     const { number } = await addVersion(services.readService(store.root, name), request, container, {
       store,
       digest: found.image.digest,
@@ -173,19 +180,23 @@ export async function installService(words: InstallWords, output: Output) {
 }
 
 /** The container that a service's request makes of an image. */
-export function requestedContainer(
+export async function requestedContainer(
   request: ServiceRequest,
   unit: string,
   image: NamedImage,
   { runRoot, networks, trust }: Places,
   features: Awaited<ReturnType<typeof connect>>['features'],
+  output: Output,
 ) {
   const { parsed, texts, sockets, extraSettings } = parseRequest(request);
+  const pull = request.autoUpdate === 'local' ? 'never' : 'missing';
+  const images = await mountedImages(parsed.container.mounts, image.store, trust, { ...texts, pull }, output);
   return containerOf(image, parsed, texts, {
     unit,
     runRoot,
     networks,
     trust,
+    images,
     callerEnv: {},
     slice: request.slice,
     features,

@@ -44,7 +44,7 @@ const RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--read-only-tmpfs': 'Leave it out: --read-only keeps /run, /tmp and /var/tmp writable, in memory.',
   '--replace': 'Stop the other one first: systemctl stop UNIT.',
   '--sdnotify': 'Use --notify, where the payload says it; or --notify=healthy.',
-  '--secret': 'Use -p LoadCredential=NAME:FILE.',
+  '--secret': 'Use --credential NAME:FILE.',
   '--timeout': 'Use -p RuntimeMaxSec=SECONDS.',
   '--tz': 'Use -e TZ=ZONE.',
   '--volumes-from': 'Name each volume: -v NAME:DIR.',

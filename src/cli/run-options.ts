@@ -1,6 +1,7 @@
 /** The options of oci-run that shape a container: how they are declared, and what each text means. */
 import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
+import { parseCredential, parseEncryptedCredential } from '../bundle/credential.ts';
 import { type DeviceRequest, parseDevice } from '../bundle/device.ts';
 import { parseEnvFile } from '../bundle/environment.ts';
 import { type HealthTexts, parseHealthOptions } from '../bundle/health.ts';
@@ -25,9 +26,11 @@ import {
 import { parseCount, parseSize } from '../bundle/quantity.ts';
 import { parseResources, type ResourceTexts } from '../bundle/resources.ts';
 import type { ContainerOptions } from '../bundle/runtime-spec.ts';
+import { type DirectoryTexts, parseDirectories } from '../bundle/service-directory.ts';
 import { parseMount, parseTmpfs, parseVolume } from '../bundle/volume.ts';
 import type { PublishedPort } from '../oci/address.ts';
 import { ANNOTATION } from '../oci/annotations.ts';
+import type { Credential } from '../oci/credential.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { parseSignal } from '../oci/signal.ts';
 import { HOST_GATEWAY, type NetworkFiles, type UnitContext } from '../unit/context.ts';
@@ -37,13 +40,15 @@ import { parseSeccompOption } from './seccomp-option.ts';
 import { type TrustTexts, trustOptions } from './trust-options.ts';
 
 /** As commander gives them; all of them texts of the user. */
-export interface ContainerTexts extends ResourceTexts, HealthTexts, TrustTexts {
+export interface ContainerTexts extends ResourceTexts, HealthTexts, DirectoryTexts, TrustTexts {
   env?: string[];
   envFile?: string[];
   volume?: string[];
   mount?: string[];
   tmpfs?: string[];
   device?: string[];
+  credential?: string[];
+  credentialEncrypted?: string[];
   shmSize?: string;
   network?: string;
   publish?: string[];
@@ -113,6 +118,12 @@ export function containerOptions(program: Command): Command {
     )
     .option('--mount <type=bind|volume|tmpfs|image,…>', 'the same in words', each)
     .option('--tmpfs <dir[:options]>', 'mount a file system in memory', each)
+    .option('--state-dir <[name:]dir>', "show the unit's own /var/lib/NAME there", each)
+    .option('--cache-dir <[name:]dir>', "show the unit's own /var/cache/NAME there", each)
+    .option('--logs-dir <[name:]dir>', "show the unit's own /var/log/NAME there", each)
+    .option('--config-dir <[name:]dir>', 'show /etc/NAME there, read-only', each)
+    .option('--credential <name[:file|=value]>', 'give the container a secret', each)
+    .option('--credential-encrypted <name[:file]>', 'give it one that systemd-creds(1) encrypted', each)
     .option('--device <host[:container][:rwm]>', 'give the container a device', each)
     .option('--shm-size <size>', 'size of /dev/shm (default: 64M)')
     .option(
@@ -187,6 +198,7 @@ export interface ParsedOptions {
   /** --ip, as a number. */
   address?: number;
   devices: DeviceRequest[];
+  credentials: Credential[];
   groups: string[];
   networkFiles: NetworkFiles;
 }
@@ -200,18 +212,20 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
     });
   const range = parseUserns(texts.userns);
   const security = parseSecurityOptions(texts.securityOpt ?? []);
+  const directories = parseDirectories(texts);
   return {
     ...networkOptions(texts),
     container: {
       command,
       ...(texts.entrypoint === undefined ? {} : { entrypoint: parseEntrypoint(texts.entrypoint) }),
-      env: [...(texts.envFile ?? []).flatMap(readEnvFile), ...(texts.env ?? [])],
+      env: [...directories.env, ...(texts.envFile ?? []).flatMap(readEnvFile), ...(texts.env ?? [])],
       ...(texts.hostname === undefined ? {} : { hostname: parseHostname(texts.hostname) }),
       ...(texts.workdir === undefined ? {} : { workdir: parseWorkdir(texts.workdir) }),
       mounts: [
         ...(texts.volume ?? []).map(parseVolume),
         ...(texts.mount ?? []).map(parseMount),
         ...(texts.tmpfs ?? []).map(parseTmpfs),
+        ...directories.mounts,
       ],
       readOnly: texts.readOnly ?? false,
       ...(texts.stopSignal === undefined ? {} : { stopSignal: signalOption(texts.stopSignal) }),
@@ -235,6 +249,10 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
       ...(texts.shmSize === undefined ? {} : { shmSizeBytes: parseSize('--shm-size', texts.shmSize) }),
     },
     devices: (texts.device ?? []).map(parseDevice),
+    credentials: [
+      ...(texts.credential ?? []).map(parseCredential),
+      ...(texts.credentialEncrypted ?? []).map(parseEncryptedCredential),
+    ],
     groups: texts.groupAdd ?? [],
   };
 }

@@ -178,7 +178,7 @@ async function withServices(
     manager,
     keep: places.keep,
     prepare: (request, image, name) =>
-      requestedContainer(request, service, { image, name, store }, places, features),
+      requestedContainer(request, service, { image, name, store }, places, features, output),
   });
   try {
     await work({ store, options, output, forService }, output);

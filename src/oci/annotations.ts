@@ -24,6 +24,14 @@ export const DEFAULT_STOP_TIMEOUT_SECONDS = 10;
 /** Option of a bind mount: a directory of the store, made at the first start, whose files have foreign ids. */
 export const VOLUME_OPTION = 'x-oci.volume';
 
+/** Option of a bind mount beside it, or alone: a directory of the host outside the store, made at the first start. */
+export const MADE_OPTION = 'x-oci.made';
+/** In the source of such a mount, until the unit's name is known. */
+export const UNIT_PLACEHOLDER = '%N';
+
+/** Option of a bind mount: its source is made of the credentials of the unit. */
+export const CREDENTIALS_OPTION = 'x-oci.credentials';
+
 /** Option of a bind mount: its source is the name of an image, of which the tree at SUBPATH_OPTION shows. */
 export const IMAGE_OPTION = 'x-oci.image';
 export const SUBPATH_OPTION = 'x-oci.subpath=';

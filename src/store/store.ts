@@ -152,7 +152,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
 
   function usersOf(digest: Digest, runRoot: string): ImageUser[] {
     const roots = [...listLinks(layout, 'roots')].filter(([, hex]) => hex === digestHex(digest));
-    const services = new Set(roots.map(([name]) => name.replace(/@\d+$/, '')));
+    const services = new Set(roots.map(([name]) => name.replace(/@\d+(\+\d+)?$/, '')));
     return [
       ...findImageUsers(runRoot, layout.root, digest),
       ...[...services].map((name) => ({ kind: 'service' as const, name })),
@@ -263,7 +263,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       return false;
     },
 
-    /** Keeps the image for a version of an installed service, `NAME@VERSION`, whatever becomes of its tags. Under the shared lock. */
+    /** Keeps the image for a version of an installed service, `NAME@VERSION` or `NAME@VERSION+N`, whatever becomes of its tags. Under the shared lock. */
     addRoot: (name: string, digest: Digest): Promise<boolean> => writeLink(layout, 'roots', name, digest),
     removeRoot: (name: string): boolean => removeLink(layout, 'roots', name),
 

@@ -5,6 +5,7 @@
  */
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import type { UnitContext } from './context.ts';
+import { credentialSettings } from './credentials.ts';
 import { checkFields } from './fields.ts';
 import { filesystemSettings } from './filesystem.ts';
 import { healthScript, healthUnits, payloadHealthSettings, planHealth } from './health.ts';
@@ -47,7 +48,11 @@ export function containerUnits(spec: RuntimeSpec, context: UnitContext): Contain
   const seccomp = planSeccomp(spec, context.features.architecture);
   const setup = {
     name: `${context.unit}-setup.service`,
-    settings: [...setupIdentitySettings(context), ...setupLifecycleSettings(context)],
+    settings: [
+      ...setupIdentitySettings(context),
+      ...setupLifecycleSettings(context),
+      ...credentialSettings(context),
+    ],
   };
   const socket = socketUnit(context);
   const toJournal = context.stdio === undefined;

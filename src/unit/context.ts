@@ -1,5 +1,6 @@
 /** Where a container's parts lie and what it is called: everything the translation needs beside the runtime spec. */
 import type { PublishedPort } from '../oci/address.ts';
+import type { Credential } from '../oci/credential.ts';
 import type { Listen, Setting } from './setting.ts';
 
 export interface UnitContext {
@@ -63,6 +64,8 @@ export interface UnitContext {
   sockets?: readonly Listen[];
   /** Who says when it is ready: the payload itself (sd_notify(3)), or its health check. */
   notify?: 'payload' | 'healthy';
+  /** What CREDENTIALS_OPTION shows. */
+  credentials?: readonly Credential[];
   /** Settings that the user wants beside or instead of the translation's. */
   extraSettings?: readonly Setting[];
   features: Features;

@@ -6,7 +6,13 @@
  * Invariant: the host never resolves a destination; systemd does it inside the root directory. Where systemd would
  * mistake the destination's name, planted-mounts.ts goes there without following any link.
  */
-import { IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from '../oci/annotations.ts';
+import {
+  CREDENTIALS_OPTION,
+  IMAGE_OPTION,
+  MADE_OPTION,
+  SUBPATH_OPTION,
+  VOLUME_OPTION,
+} from '../oci/annotations.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { Mount, RuntimeSpec } from '../oci/runtime-spec.ts';
 import { refusal } from './refuse.ts';
@@ -39,6 +45,12 @@ export interface BindMount {
   idBase?: 'container' | 'foreign';
   /** Made at the first start, with what the image has at the destination. */
   isVolume: boolean;
+  /** Outside the store: it is not taken over from the host, and what lies below private/ has a link beside that. */
+  isMade: boolean;
+  /** It has the unit's credentials, and no source. */
+  isCredentials: boolean;
+  /** Whose a new volume is, where the image says nothing, and the credentials are: ids of the container. */
+  owner: { uid: number; gid: number };
   /** The source is an image, and this a canonical path in it. */
   imagePath?: string;
 }
@@ -115,7 +127,7 @@ export function planMounts(spec: RuntimeSpec): MountPlan {
         'Mount something below it.',
       );
     if (isBind(mount)) {
-      const bind = planBind(mount, plan.binds.length, hasOdd);
+      const bind = planBind(mount, plan.binds.length, hasOdd, spec.process.user);
       if (bind.destination === '/run' && bind.idBase !== undefined)
         throw refusal(
           `the mount at '/run' with mapped ids`,
@@ -161,7 +173,12 @@ function destinationOf(mount: Mount, index: number): string {
 const FLAGS =
   /^(nosuid|suid|nodev|dev|noexec|exec|noatime|atime|relatime|norelatime|strictatime|nostrictatime|nodiratime|diratime|nosymfollow|symfollow)$/;
 
-function planBind(mount: Mount, index: number, hasOdd: boolean): BindMount {
+function planBind(
+  mount: Mount,
+  index: number,
+  hasOdd: boolean,
+  { uid, gid }: { uid: number; gid: number },
+): BindMount {
   const bind: BindMount = {
     source: mount.source ?? '',
     destination: mount.destination,
@@ -169,6 +186,9 @@ function planBind(mount: Mount, index: number, hasOdd: boolean): BindMount {
     readOnly: false,
     flags: [],
     isVolume: false,
+    isMade: false,
+    isCredentials: false,
+    owner: { uid, gid },
   };
   const flags: string[] = [];
   for (const option of mount.options ?? [])
@@ -182,7 +202,9 @@ function planBind(mount: Mount, index: number, hasOdd: boolean): BindMount {
     else if (option === VOLUME_OPTION) {
       bind.idBase = 'foreign';
       bind.isVolume = true;
-    } else if (option === IMAGE_OPTION) {
+    } else if (option === MADE_OPTION) bind.isMade = true;
+    else if (option === CREDENTIALS_OPTION) bind.isCredentials = true;
+    else if (option === IMAGE_OPTION) {
       bind.idBase = 'foreign';
       bind.imagePath ??= '/';
     } else if (option.startsWith(SUBPATH_OPTION)) bind.imagePath = option.slice(SUBPATH_OPTION.length);
@@ -204,6 +226,7 @@ function planBind(mount: Mount, index: number, hasOdd: boolean): BindMount {
     flags.length > 0 ||
     bind.propagation !== undefined ||
     bind.idBase !== undefined ||
+    bind.isCredentials ||
     hasOdd ||
     !isPlainPath(bind.source);
   return isPrepared ? { ...bind, flags, name: `bind${index}` } : bind;

@@ -85,6 +85,24 @@ export function pairs(
   );
 }
 
+/** SetCredential=: name and value, of which the file has the odd characters as C escapes. */
+export function setCredentials(values: readonly (readonly [string, string])[]): Setting {
+  const inWords = (text: string) =>
+    [...Buffer.from(text)]
+      .map((byte) => String.fromCharCode(byte))
+      .map((c) =>
+        /[A-Za-z0-9_./:=@,+-]/.test(c) ? c : `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
+      )
+      .join('');
+  return setting(
+    'Service',
+    'SetCredential',
+    'a(say)',
+    values.map(([name, value]) => [name, Buffer.from(value)]),
+    values.map(([name, value]) => `SetCredential=${name}:${inWords(value)}`),
+  );
+}
+
 /** The period of a CPU quota: `CPUQuotaPeriodUSec` on the bus. */
 export function cpuQuotaPeriod(usec: number): Setting {
   return setting('Service', 'CPUQuotaPeriodUSec', 't', BigInt(usec), [`CPUQuotaPeriodSec=${usec}us`]);

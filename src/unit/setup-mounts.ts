@@ -9,6 +9,7 @@
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import type { UnitContext } from './context.ts';
+import { credentialLines } from './credentials.ts';
 import type { Mount } from './fstab.ts';
 import { imageLines } from './image-mounts.ts';
 import type { BindMount, MountPlan, TemporaryFileSystem } from './mounts.ts';
@@ -62,7 +63,13 @@ export function preparedMounts(plan: MountPlan, context: UnitContext): string {
     ...plan.temporary.map((mount) => temporaryLines(mount, context)),
     ...plan.binds
       .filter((bind) => bind.name !== undefined)
-      .map((bind) => (bind.imagePath === undefined ? bindLines(bind, context) : imageLines(bind, context))),
+      .map((bind) =>
+        bind.isCredentials
+          ? credentialLines(bind, context)
+          : bind.imagePath === undefined
+            ? bindLines(bind, context)
+            : imageLines(bind, context),
+      ),
     ...walks,
   ].join('\n');
 }
@@ -104,36 +111,54 @@ function copyUp(destination: string, name: string, context: UnitContext): string
 }
 
 function bindLines(bind: BindMount, context: UnitContext): string {
-  const { name = '' } = bind;
+  const { name = '', idBase, isVolume, isMade } = bind;
   const source = shellWord(bind.source);
-  const base = bind.idBase === 'foreign' ? FOREIGN_UID_BASE : 0;
-  const options = [...bind.flags, ...(bind.idBase === undefined ? [] : [`X-mount.idmap=b:${base}:$B:$SIZE`])];
-  const mount = (from: string) =>
-    `mount --${bind.recursive ? 'rbind' : 'bind'} --make-r${bind.propagation ?? 'private'}${options.length > 0 ? ` -o "${options.join(',')}"` : ''} ${from} ${name}`;
-  const target = bind.isVolume
-    ? `mkdir ${name}`
-    : `if [ -d ${source} ]; then mkdir ${name}; else : >${name}; fi`;
-  const explained =
-    bind.idBase === undefined
-      ? ''
-      : ` ||\n  fail ${shellWord(`cannot map the ids of ${bind.source}: its file system does not allow that`)}`;
-  return `${target}
-${bind.isVolume ? newVolume(source, mount('"$fresh"'), bind, context) : ''}${mount(source)}${explained}
-mount --make-rshared ${name}`;
+  const mount = (from: string, mapped = idBase !== undefined) => {
+    const base = idBase === 'foreign' ? FOREIGN_UID_BASE : 0;
+    const options = [...bind.flags, ...(mapped ? [`X-mount.idmap=b:${base}:$B:$SIZE`] : [])];
+    return `mount --${bind.recursive ? 'rbind' : 'bind'} --make-r${bind.propagation ?? 'private'}${options.length > 0 ? ` -o "${options.join(',')}"` : ''} ${from} ${name}`;
+  };
+  const unmapped = `cannot map the ids of ${bind.source}: its file system does not allow that`;
+  const otherwise =
+    isMade && !isVolume // a configuration that everybody may read is one all the same
+      ? ` ||\n  { echo ${shellWord(unmapped)} >&2; ${mount(source, false)}; }`
+      : ` ||\n  fail ${shellWord(unmapped)}`;
+  return [
+    ...(isMade && !isVolume ? [`mkdir -p ${source}`] : []),
+    isVolume ? `mkdir ${name}` : `if [ -d ${source} ]; then mkdir ${name}; else : >${name}; fi`,
+    ...(isVolume ? [newVolume(source, mount('"$fresh"'), bind, context)] : []),
+    `${mount(source)}${idBase === undefined ? '' : otherwise}`,
+    `mount --make-rshared ${name}`,
+  ].join('\n');
 }
 
-/** A volume is made aside, under a name that no volume can have, and appears whole, with what the image has there. */
+/**
+ * A volume is made aside, under a name that no volume can have, and appears whole, with what the image has there. It
+ * is the container's user's where the image has nothing, and where it is the unit's own.
+ */
 function newVolume(source: string, mount: string, bind: BindMount, context: UnitContext): string {
   const copy = copyUp(bind.destination, bind.name ?? '', context);
+  const { uid, gid } = bind.owner;
+  const own = `chown ${FOREIGN_UID_BASE + uid}:${FOREIGN_UID_BASE + gid} "$fresh"`;
+  const root = `chown ${FOREIGN_UID_BASE}:${FOREIGN_UID_BASE} "$fresh"`;
   return `if [ ! -d ${source} ]; then
 fresh=${shellWord(bind.source.replace(/[^/]*$/, '.$&'))}.$NAME
 rm -rf --one-file-system "$fresh"
 mkdir -p -m 700 "\${fresh%/*}"
 mkdir "$fresh"
-chown ${FOREIGN_UID_BASE}:${FOREIGN_UID_BASE} "$fresh"
+${copy === '' ? own : root}
 ${mount}${copy}
 umount ${bind.name}
-mv -T "$fresh" ${source} 2>/dev/null || rm -rf --one-file-system "$fresh" # another start was faster
-fi
-`;
+${copy !== '' && bind.isMade ? `${own}\n` : ''}mv -T "$fresh" ${source} 2>/dev/null || rm -rf --one-file-system "$fresh" # another start was faster
+fi${bind.isMade ? ofTheUnit(bind.source) : ''}`;
+}
+
+/** Not one that the host had before; found at its usual place, as that of a service with DynamicUser= is. */
+function ofTheUnit(source: string): string {
+  const directory = shellWord(source);
+  const link = source.replace('/private/', '/');
+  return `
+[ "$(stat -c %u ${directory})" -ge ${FOREIGN_UID_BASE} ] ||
+  fail ${shellWord(`${source} belongs to the host: name another directory`)}
+[ -e ${shellWord(link)} ] || [ -L ${shellWord(link)} ] || ln -s ${shellWord(`private/${source.replace(/.*\//, '')}`)} ${shellWord(link)}`;
 }

@@ -278,6 +278,9 @@ test('mounts', () => {
     readOnly: true,
     flags: [],
     isVolume: false,
+    isMade: false,
+    isCredentials: false,
+    owner: { uid: 0, gid: 0 },
   });
   const [flagged] = plan(bind(['bind', 'nosuid', 'noexec', 'rslave', 'idmap'])).binds;
   assert.deepEqual(flagged, {
@@ -289,6 +292,9 @@ test('mounts', () => {
     propagation: 'slave',
     idBase: 'container',
     isVolume: false,
+    isMade: false,
+    isCredentials: false,
+    owner: { uid: 0, gid: 0 },
     name: 'bind0',
   });
   // a later mount covers an earlier one at the same place, however it is written
