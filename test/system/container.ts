@@ -38,7 +38,7 @@ export async function leftovers(machine: Machine): Promise<string> {
 find /run/oci/containers /run/userdb /var/lib/oci/writable -mindepth 1 -maxdepth 1 2>/dev/null || true
 grep -h oci/containers /proc/[0-9]*/mountinfo 2>/dev/null | sort -u || true
 lsns --noheadings --output TYPE,NS,USER --type user | awk '$3 != "root"'
-systemctl list-units --all --plain --no-legend | grep -i 'OCI container' || true
+systemctl list-units --all --plain --no-legend | grep -i 'OCI container ' || true
 find /sys/fs/cgroup/oci.slice -mindepth 1 -type d 2>/dev/null || true
 getent passwd | grep '^oci-' || true`;
   return stdoutOf(await machine.script(script)).trim();
