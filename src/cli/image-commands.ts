@@ -2,7 +2,13 @@
 import type { Command } from 'commander';
 import type { StoredImage } from '../store/images.ts';
 import { outputFor } from './main.ts';
-import { type CommonOptions, createStoreFromOptions, openStoreFromOptions, waitingFrom } from './options.ts';
+import {
+  type CommonOptions,
+  createStoreFromOptions,
+  openStoreFromOptions,
+  placesFrom,
+  waitingFrom,
+} from './options.ts';
 import { humanAge, humanBytes, type Output, shortDigest } from './output.ts';
 
 export function imageCommands(program: Command): void {
@@ -11,7 +17,10 @@ export function imageCommands(program: Command): void {
     .command('inspect <image>')
     .description('show what an image is and what it runs')
     .action(withContext(inspect));
-  program.command('history <image>').description('show how an image was built').action(withContext(history));
+  program
+    .command('history <name>')
+    .description('show how an image was built, or the versions of an installed service')
+    .action(withContext(history));
   program.command('tag <image> <name>').description('give an image another name').action(withContext(tag));
   program.command('untag <name>').description('remove a name; the image stays').action(withContext(untag));
   program
@@ -118,6 +127,12 @@ function shellWords(words: readonly string[]): string | undefined {
 
 async function history(context: Context, name: string): Promise<void> {
   const { output } = context;
+  const { root } = await placesFrom(context.options);
+  const { readService } = await import('../services.ts');
+  if (/^[\w.-]+$/.test(name) && readService(root, name.replace(/\.service$/, '')).current !== undefined) {
+    const { tellVersions } = await import('./service-commands.ts');
+    return tellVersions(root, name, output);
+  }
   const { store, image } = await find(context, name);
   const entries = store.readDocuments(image).imageConfig.history;
   if (output.json) {

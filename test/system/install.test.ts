@@ -273,6 +273,17 @@ test('update, rollback, and one that comes back by itself', { timeout: 120_000 }
     ],
   );
 
+  assert.equal(
+    stdoutOf(await machine.run(['ocictl', 'history', 'app', '--json'])),
+    stdoutOf(await machine.run(['ocictl', 'versions', 'app', '--json'])),
+  );
+  assert.match(stdoutOf(await machine.run(['ocictl', 'history', `${APP}:short`])), /^CREATED .* BY\n/);
+  const diff = stdoutOf(await ocictl('diff', 'app'));
+  const [bad, tooShort] = [versions[2]!.digest, versions[3]!.digest];
+  assert.ok(diff.startsWith(`-version 3: ${APP} ${bad}\n+version 4: ${APP}:short ${tooShort}\n`), diff);
+  assert.match(diff, /^app\.service:\n-Description=.*\n\+Description=/m);
+  assert.match(diff, /^-RequiresMountsFor=\S+\/3\n\+RequiresMountsFor=\S+\/4$/m);
+
   stdoutOf(await ocictl('update', 'app', '--to', `${APP}:3`));
   assert.equal(await served(), '3');
   stdoutOf(await ocictl('update', 'app', '--to', versions[0]!.digest));
