@@ -174,7 +174,8 @@ test('a paused container is not judged', async () => {
   await script('ocictl pause hc; sleep 4');
   assert.equal((await health('hc'))?.status, 'healthy');
   await script('ocictl resume hc; sleep 2');
-  assert.deepEqual(await health('hc'), { status: 'healthy', failingStreak: 0, lastOutput: '' });
+  const { status, failingStreak } = (await health('hc'))!;
+  assert.deepEqual([status, failingStreak], ['healthy', 0]);
 });
 
 test("the image's check is used, unless --no-healthcheck", async () => {

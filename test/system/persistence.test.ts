@@ -37,7 +37,8 @@ test("directories of the unit's own: the user writes them, they stay, and the ho
   await script(`ocictl install --quiet ${BUSYBOX} --name kept --user 7:8 --now ${directories} ${payload}`);
   await script('systemctl restart kept; systemctl is-active kept; journalctl --sync');
   assert.equal(
-    await script('journalctl --quiet --output=cat _SYSTEMD_UNIT=kept.service'),
+    // 257 stops the sleep as well, and the shell says so
+    await script('journalctl --quiet --output=cat _SYSTEMD_UNIT=kept.service | grep -v Terminated'),
     ['1', '2'].map((n) => `/srv/state /c /l /etc/mine\n7:8 755\n0:0 600\n${n}\n`).join(''),
   );
   assert.equal(
