@@ -11,7 +11,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, constants as fileConstants, openSync } from 'node:fs';
 import { arch, constants } from 'node:os';
 import { buildEnvironment } from './bundle/environment.ts';
-import { resolveUser } from './bundle/user.ts';
+import { byOption, resolveUser } from './bundle/user.ts';
 import type { ContainerRecord } from './containers.ts';
 import type { Terminal } from './host/terminal.ts';
 import type { Process, RuntimeSpec } from './oci/runtime-spec.ts';
@@ -104,7 +104,9 @@ function lookUpUser(pid: number, user: string): ReturnType<typeof resolveUser> {
   const tree = openMergedTree([`/proc/${pid}/root/.`]);
   try {
     const text = (path: string) => tree.readFile(path, USER_DATABASE_MAX_BYTES)?.toString() ?? '';
-    return resolveUser(user, { passwd: text('/etc/passwd'), group: text('/etc/group') });
+    return byOption('--user', () =>
+      resolveUser(user, { passwd: text('/etc/passwd'), group: text('/etc/group') }),
+    );
   } finally {
     tree.close();
   }

@@ -4,13 +4,13 @@
  * Invariant: nothing is started, mounted or written here, and nothing of the image is executed or followed out of
  * it; what can be found wrong (user, command, paths) is found now.
  */
-import { statSync } from 'node:fs';
+import { statfsSync, statSync } from 'node:fs';
 import { posix } from 'node:path';
 import { canonicalPath } from './bundle/canonical-path.ts';
 import type { DeviceRequest } from './bundle/device.ts';
 import type { NetworkChoice, NetworkMode } from './bundle/network.ts';
 import { type ContainerOptions, translateImage } from './bundle/runtime-spec.ts';
-import { type ResolvedUser, resolveGroup, resolveUser } from './bundle/user.ts';
+import { byOption, type ResolvedUser, resolveGroup, resolveUser } from './bundle/user.ts';
 import { containerContext } from './container-context.ts';
 import { requireContainer } from './containers.ts';
 import { findStaticInit } from './host/static-init.ts';
@@ -32,6 +32,7 @@ import { type ContainerUnits, containerUnits } from './unit/container-units.ts';
 import type { BridgeAttachment, Features, ImageTree, NetworkFiles, UnitContext } from './unit/context.ts';
 import { NETWORK_FILES } from './unit/filesystem.ts';
 import { withoutDots } from './unit/mounts.ts';
+import { inWordsOfOptions } from './unit/refuse.ts';
 import type { Setting } from './unit/setting.ts';
 import { terminalStreams } from './unit/terminal.ts';
 import { type ImageRoot, openImageTree } from './verified-image.ts';
@@ -135,6 +136,8 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
       { directories: volumePlaces(request.imageConfig), files: NETWORK_FILES },
     );
     return finish(spec, context);
+  } catch (error) {
+    throw inWordsOfOptions(error);
   } finally {
     tree.close();
   }
@@ -184,9 +187,11 @@ function networkMode({ network, runRoot, unit }: ContainerRequest): NetworkMode 
   return { kind: 'path', path: `${runRoot}/containers/${other.unit}/mnt/netns` };
 }
 
+const NSFS_MAGIC = 0x6e736673; // linux/magic.h
+
 function inode(path: string): number {
   const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat?.isFile()) return stat.ino;
+  if (stat?.isFile() && statfsSync(path).type === NSFS_MAGIC) return stat.ino;
   throw new OciError('INPUT_NOT_FOUND', `--network: ${quote(path)} is no network namespace`, {
     hint: 'Make one with: ip netns add NAME, and name it as ns:/run/netns/NAME.',
   });
@@ -197,10 +202,12 @@ const USER_DATABASE_MAX_BYTES = 4 * 1024 * 1024;
 function payloadUser(request: ContainerRequest, tree: MergedTree): ResolvedUser {
   const text = (path: string) => tree.readFile(path, USER_DATABASE_MAX_BYTES)?.toString('utf8') ?? '';
   const group = text('/etc/group');
-  const user = resolveUser(request.user ?? request.imageConfig.config.User ?? '', {
-    passwd: text('/etc/passwd'),
-    group,
-  });
+  const database = { passwd: text('/etc/passwd'), group };
+  const { user: wanted } = request;
+  const user =
+    wanted === undefined
+      ? resolveUser(request.imageConfig.config.User ?? '', database)
+      : byOption('--user', () => resolveUser(wanted, database));
   const added = (request.groups ?? []).map((name) => resolveGroup(name, group));
   return { ...user, additionalGids: [...new Set([...user.additionalGids, ...added])] };
 }

@@ -63,7 +63,9 @@ export async function startContainer(
   try {
     await startUnits(container, manager, attach);
   } catch (error) {
-    await manager.waitUntilInactive(units.setup.name, TEARDOWN_MAX_MS);
+    // a unit that exists is somebody else's
+    if (!(error instanceof OciError && error.code === 'EXISTS'))
+      await manager.waitUntilInactive(units.setup.name, TEARDOWN_MAX_MS);
     runTeardown(container); // where systemd refused the units nothing else would
     throw error;
   }

@@ -68,7 +68,7 @@ export function parseUserns(text: string): IDMapping | undefined {
   const [, base = '', size = ''] = /^(\d{1,10}):(\d{1,5})$/.exec(text) ?? [];
   if (base === '')
     throw new OciError('USAGE', `--userns: ${quote(text)} is neither auto nor BASE:SIZE`, {
-      hint: 'Write it as --userns 1000000:65536.',
+      hint: 'Write it as --userns 1048576:65536.',
     });
   return { containerID: 0, hostID: Number(base), size: Number(size) };
 }

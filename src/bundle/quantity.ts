@@ -4,15 +4,25 @@ import { OciError, quote } from '../oci/errors.ts';
 const UNIT_BYTES: Record<string, number> = { '': 1, b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
 /** `256M`, `1.5g`, `4096`, `infinity` → bytes (Infinity for no limit). Units are powers of 1024, as in systemd and podman. */
-export function parseSize(option: string, text: string): number {
+export function parseSize(option: string, text: string, example = `${option} 256M`): number {
   if (text === 'infinity' || text === '-1') return Number.POSITIVE_INFINITY;
   const match = /^(\d+(?:\.\d+)?)([bkmgt]?)(?:i?b)?$/i.exec(text);
   const bytes = match ? Math.floor(Number(match[1]) * UNIT_BYTES[match[2]!.toLowerCase()]!) : Number.NaN;
-  if (!Number.isSafeInteger(bytes) || bytes < 1)
-    throw new OciError('USAGE', `${option}: ${quote(text)} is not a size`, {
-      hint: `Write it as ${option} 256M.`,
-    });
+  if (!Number.isSafeInteger(bytes) || bytes < 1) throw noSize(option, text, example);
   return bytes;
+}
+
+/** A size that has an end; `example` shows how it is written. */
+export function parseFiniteSize(option: string, text: string, example = `${option} 64M`): number {
+  const bytes = text === '-1' || text === 'infinity' ? Number.NaN : parseSize(option, text, example);
+  if (!Number.isNaN(bytes)) return bytes;
+  throw noSize(option, text, example);
+}
+
+function noSize(option: string, text: string, example: string): OciError {
+  return new OciError('USAGE', `${option}: ${quote(text)} is not a size`, {
+    hint: `Write it as ${example}.`,
+  });
 }
 
 /** `1.5` → 1.5 CPUs. */

@@ -21,6 +21,7 @@ const PIDS_MAX = 4_194_304; // the kernel's PID_MAX_LIMIT
 const WEIGHT_MAX = 10_000;
 const SHARES_MIN = 2;
 const SHARES_MAX = 262_144;
+const INDEX_MAX = 8191; // the kernel's NR_CPUS where it is largest
 
 export function parseResources(texts: ResourceTexts): Resources {
   const memory = {
@@ -78,7 +79,11 @@ function orMinusOne(value: number): number {
 }
 
 function indexes(option: string, text: string): string {
-  if (/^\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*$/.test(text)) return text;
+  const isRange = (part: string) => {
+    const [, first = '', last = first] = /^(\d{1,4})(?:-(\d{1,4}))?$/.exec(part) ?? [];
+    return first !== '' && Number(first) <= Number(last) && Number(last) <= INDEX_MAX;
+  };
+  if (text.split(',').every(isRange)) return text;
   throw new OciError('USAGE', `${option}: ${quote(text)} is not a list of numbers`, {
     hint: `Write it as ${option} 0-3,7.`,
   });

@@ -60,7 +60,17 @@ export function resolveUser(userText: string, database: UserDatabase): ResolvedU
 
 /** Resolves --group-add. */
 export function resolveGroup(text: string, groupText: string): number {
-  return findGroup(text, parseGroup(groupText));
+  return byOption('--group-add', () => findGroup(text, parseGroup(groupText)));
+}
+
+/** What an image has wrong is the user's fault where an option says it. */
+export function byOption<T>(option: string, resolve: () => T): T {
+  try {
+    return resolve();
+  } catch (error) {
+    if (!(error instanceof OciError && error.code === 'BAD_IMAGE')) throw error;
+    throw new OciError('USAGE', `${option}: ${error.message}`, { hint: error.hint, cause: error });
+  }
 }
 
 const HINT = 'Name a user that the image has with --user, or a number from 0 to 65535.';

@@ -5,7 +5,7 @@
 import { IMAGE_OPTION, SUBPATH_OPTION, VOLUME_OPTION } from '../oci/annotations.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { Mount } from '../oci/runtime-spec.ts';
-import { parseSize } from './quantity.ts';
+import { parseFiniteSize } from './quantity.ts';
 
 const FLAGS = ['ro', 'rw', 'nosuid', 'suid', 'nodev', 'dev', 'noexec', 'exec'];
 const BIND_OPTIONS = new Set([
@@ -104,7 +104,7 @@ function temporaryMount(option: string, text: string, destination: string, optio
   const defaults = ['nosuid', 'nodev', 'mode=1777'];
   const wanted = options.map((each) => {
     const [name = '', value = ''] = each.split('=');
-    if (name === 'size' && value !== '') return `size=${parseSize(`${option} size`, value)}`;
+    if (name === 'size' && value !== '') return `size=${parseFiniteSize(option, value, 'size=64M')}`;
     if (name === 'mode' && /^[0-7]{1,4}$/.test(value)) return each;
     if (FLAGS.includes(each)) return each;
     throw new OciError(

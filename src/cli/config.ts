@@ -17,11 +17,12 @@
  * Read in this order, later values win: /etc/oci/oci.conf, /etc/oci/oci.conf.d/*.conf by name, the same two in
  * $XDG_CONFIG_HOME/oci (~/.config/oci). --config FILE is read instead of them all. Other sections are left for later parts.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import type { TrustPolicy } from '../image-signatures.ts';
 import { OciError, quote } from '../oci/errors.ts';
+import { readSmallFile } from '../registry/small-file.ts';
 import { type Networks, parseNetworks } from './network-conf.ts';
 import { parseTrust } from './trust-conf.ts';
 
@@ -59,7 +60,7 @@ export async function loadOciConf({
   systemDirectory = '/etc/oci',
 }: ConfPlaces): Promise<OciConf> {
   if (file !== undefined) {
-    const text = readIfThere(file);
+    const text = readSmallFile(file, FILE_MAX_BYTES)?.toString();
     if (text === undefined)
       throw new OciError('INPUT_NOT_FOUND', `no configuration file ${quote(file)}`, {
         hint: 'Check the path given to --config.',
@@ -69,7 +70,7 @@ export async function loadOciConf({
   const home = env['XDG_CONFIG_HOME'] || join(env['HOME'] || homedir(), '.config');
   let conf: OciConf = {};
   for (const path of [systemDirectory, join(home, 'oci')].flatMap(confFiles)) {
-    const text = readIfThere(path);
+    const text = readSmallFile(path, FILE_MAX_BYTES)?.toString();
     if (text !== undefined) conf = merge(conf, await parseOciConf(text, path));
   }
   return conf;
@@ -96,21 +97,6 @@ function confFiles(directory: string): string[] {
     // none
   }
   return [join(directory, 'oci.conf'), ...dropIns.sort().map((name) => join(directory, 'oci.conf.d', name))];
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    const bytes = readFileSync(path);
-    if (bytes.length <= FILE_MAX_BYTES) return bytes.toString('utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw new OciError('CONFIG', `cannot read ${quote(path)}: ${code}`, {
-      hint: 'Make it a readable file.',
-      cause: error,
-    });
-  }
-  throw new OciError('CONFIG', `${quote(path)} is larger than ${FILE_MAX_BYTES} bytes`);
 }
 
 /** `path` is for messages. */

@@ -3,12 +3,13 @@
  * from the user: root has /var/lib/oci and /run/oci, others their XDG directories.
  */
 
+import { existsSync, realpathSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Waiting } from '../host/lock.ts';
 import type { TrustPolicy } from '../image-signatures.ts';
-import { OciError } from '../oci/errors.ts';
+import { OciError, quote } from '../oci/errors.ts';
 import type { SourceOptions } from '../source/open-source.ts';
 import type { Store } from '../store/store.ts';
 import { loadOciConf } from './config.ts';
@@ -125,13 +126,37 @@ export async function placesFrom(
   const userRoot = () => join(env['XDG_DATA_HOME'] || join(home, '.local/share'), 'oci');
   const userRunRoot = () => join(env['XDG_RUNTIME_DIR'] || `/run/user/${process.geteuid!()}`, 'oci');
   return {
-    root: resolve(options.root ?? conf.root ?? (isRoot ? '/var/lib/oci' : userRoot())),
-    runRoot: resolve(options.runRoot ?? conf.runRoot ?? (isRoot ? '/run/oci' : userRunRoot())),
+    root: directoryAt('--root', options.root ?? conf.root ?? (isRoot ? '/var/lib/oci' : userRoot())),
+    runRoot: directoryAt(
+      '--run-root',
+      options.runRoot ?? conf.runRoot ?? (isRoot ? '/run/oci' : userRunRoot()),
+    ),
     additionalStores: conf.additionalStores ?? [],
     keep: conf.keep ?? KEEP_DEFAULT,
     networks: conf.networks ?? {},
     trust: { keys: [], requireSignature: false, ...conf.trust },
   };
+}
+
+/** Throws CONFIG for what can never become a directory of ours. */
+function directoryAt(option: string, text: string): string {
+  const path = resolve(text);
+  let there = path;
+  while (!existsSync(there)) there = dirname(there);
+  const real = realpathSync(there);
+  const why =
+    text === ''
+      ? 'it is empty'
+      : !statSync(real).isDirectory()
+        ? `${there === path ? 'it' : quote(there)} is not a directory`
+        : // the kernel makes no directories there, and mkdir() of Node.js then tries for ever
+          /^\/(proc|sys)(\/|$)/.test(real)
+          ? 'the files there are the kernel’s'
+          : undefined;
+  if (why === undefined) return path;
+  throw new OciError('CONFIG', `${option}: refusing ${quote(text)}: ${why}`, {
+    hint: `Name another directory with ${option}.`,
+  });
 }
 
 /** The store as it is; undefined where there is none yet. */

@@ -1,5 +1,5 @@
 /** The options of oci-run that shape a container: how they are declared, and what each text means. */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { parseCredential, parseEncryptedCredential } from '../bundle/credential.ts';
 import { type DeviceRequest, parseDevice } from '../bundle/device.ts';
@@ -23,7 +23,7 @@ import {
   parsePublish,
   parseResolverWord,
 } from '../bundle/network.ts';
-import { parseCount, parseSize } from '../bundle/quantity.ts';
+import { parseCount, parseFiniteSize } from '../bundle/quantity.ts';
 import { parseResources, type ResourceTexts } from '../bundle/resources.ts';
 import type { ContainerOptions } from '../bundle/runtime-spec.ts';
 import { type DirectoryTexts, parseDirectories } from '../bundle/service-directory.ts';
@@ -246,7 +246,7 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
       security,
       seccomp: parseSeccompOption(texts.seccomp ?? security.seccomp ?? 'default'),
       ...(range === undefined ? {} : { range }),
-      ...(texts.shmSize === undefined ? {} : { shmSizeBytes: parseSize('--shm-size', texts.shmSize) }),
+      ...(texts.shmSize === undefined ? {} : { shmSizeBytes: parseFiniteSize('--shm-size', texts.shmSize) }),
     },
     devices: (texts.device ?? []).map(parseDevice),
     credentials: [
@@ -345,14 +345,43 @@ function parseEntrypoint(text: string): string[] {
   });
 }
 
+/** More than execve(2) takes. */
+const ENV_FILE_MAX_BYTES = 4 * 1024 * 1024;
+
+/** A file, or what a shell makes of `<(...)`. */
 export function readEnvFile(file: string): string[] {
+  let bytes: Buffer;
   try {
-    return parseEnvFile(readFileSync(file, 'utf8'));
+    bytes = readAtMost(file, ENV_FILE_MAX_BYTES + 1);
   } catch (error) {
     throw new OciError('INPUT_NOT_FOUND', `--env-file: cannot read ${quote(file)}`, {
       hint: 'Name a file that exists.',
       cause: error,
     });
+  }
+  if (bytes.length > ENV_FILE_MAX_BYTES || bytes.includes(0))
+    throw new OciError(
+      'USAGE',
+      `--env-file: ${quote(file)} ${bytes.includes(0) ? 'holds a NUL byte' : 'is larger than 4 MiB'}`,
+      { hint: 'Name a file of lines NAME=VALUE.' },
+    );
+  return parseEnvFile(bytes.toString());
+}
+
+function readAtMost(file: string, maxBytes: number): Buffer {
+  const fd = openSync(file, 'r');
+  try {
+    const parts: Buffer[] = [];
+    for (let left = maxBytes; left > 0; ) {
+      const part = Buffer.alloc(Math.min(left, 65536));
+      const got = readSync(fd, part);
+      if (got === 0) break;
+      parts.push(part.subarray(0, got));
+      left -= got;
+    }
+    return Buffer.concat(parts);
+  } finally {
+    closeSync(fd);
   }
 }
 

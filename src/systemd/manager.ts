@@ -274,9 +274,17 @@ function toProperty({ property, signature, value }: Property): unknown[] {
 
 function startRefusal(error: BusError, unit: string): OciError {
   switch (error.errorName) {
-    case 'org.freedesktop.systemd1.UnitExists':
-      return new OciError('EXISTS', `unit ${quote(unit)} exists`, {
-        hint: `Stop it with systemctl stop ${unit}, or choose another name with --unit.`,
+    case 'org.freedesktop.systemd1.UnitExists': {
+      // it may be one of the helpers
+      const taken = /^Unit (\S+) /.exec(error.message)?.[1] ?? unit;
+      return new OciError('EXISTS', `unit ${quote(taken)} exists`, {
+        hint: `Stop it with systemctl stop ${taken}, or choose another name with --unit.`,
+        cause: error,
+      });
+    }
+    case 'org.freedesktop.DBus.Error.InvalidArgs':
+      return new OciError('USAGE', `systemd refuses unit ${quote(unit)}: ${error.message}`, {
+        hint: 'Correct what --property or -p says.',
         cause: error,
       });
     case 'org.freedesktop.DBus.Error.AccessDenied':

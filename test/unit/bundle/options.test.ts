@@ -105,7 +105,7 @@ test('--mount and --tmpfs', () => {
   throwsOci(() => parseMount('type=image,src=a,dst=/b,idmap'), 'UNSUPPORTED', "'idmap'");
   throwsOci(() => parseMount('type=bind,src=/a,dst=/b,relabel=shared'), 'UNSUPPORTED', "'relabel'");
   throwsOci(() => parseTmpfs('t'), 'USAGE', '--tmpfs');
-  throwsOci(() => parseTmpfs('/t:size=big'), 'USAGE', '--tmpfs size');
+  throwsOci(() => parseTmpfs('/t:size=big'), 'USAGE', "--tmpfs: 'big' is not a size");
   throwsOci(() => parseTmpfs('/t:uid=0'), 'UNSUPPORTED', "'uid=0'");
 });
 
