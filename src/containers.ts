@@ -12,6 +12,7 @@ import { type HealthCheck, parseHealthCheck } from './oci/health-check.ts';
 import type { RuntimeSpec } from './oci/runtime-spec.ts';
 import { type Manager, UINT64_MAX } from './systemd/manager.ts';
 import { HEALTH_OUTPUT, HEALTH_STATE, type Health, readHealth } from './unit/health.ts';
+import { payloadSubgroup } from './unit/pause.ts';
 import type { NetavarkInput } from './unit/setup-network.ts';
 
 export interface ContainerRecord {
@@ -83,7 +84,8 @@ export function requireContainer(runRoot: string, name: string): ContainerRecord
 export async function containerState(container: ContainerRecord, manager: Manager): Promise<ContainerState> {
   const { unit, spec, network } = container;
   const properties = await manager.properties(`${unit}.service`);
-  const frozen = properties.get('FreezerState') === 'frozen';
+  const frozen =
+    properties.get('FreezerState') === 'frozen' || isFrozen(String(properties.get('ControlGroup')), spec);
   const started = number(properties.get('ExecMainStartTimestamp'));
   return {
     unit,
@@ -111,6 +113,15 @@ export function healthOf(
     check: parseHealthCheck(text),
     lastOutput: readText(join(directory, HEALTH_OUTPUT)) ?? '',
   };
+}
+
+function isFrozen(cgroup: string, spec: RuntimeSpec): boolean {
+  try {
+    const path = `/sys/fs/cgroup${cgroup}${payloadSubgroup(spec)}/cgroup.events`;
+    return cgroup !== '' && /^frozen 1$/m.test(readFileSync(path, 'utf8'));
+  } catch {
+    return false; // it has ended meanwhile
+  }
 }
 
 export async function containerUsage({ unit }: ContainerRecord, manager: Manager): Promise<ContainerUsage> {

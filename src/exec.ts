@@ -14,17 +14,12 @@ import { buildEnvironment } from './bundle/environment.ts';
 import { byOption, resolveUser } from './bundle/user.ts';
 import type { ContainerRecord } from './containers.ts';
 import type { Terminal } from './host/terminal.ts';
-import type { Process, RuntimeSpec } from './oci/runtime-spec.ts';
+import type { Process } from './oci/runtime-spec.ts';
 import { openMergedTree } from './store/merged-tree.ts';
 import type { Manager } from './systemd/manager.ts';
-import { planMounts } from './unit/mounts.ts';
+import { payloadSubgroup } from './unit/pause.ts';
 import { planSeccomp } from './unit/seccomp.ts';
 import { execArgv, JOIN_ALL } from './unit/shim.ts';
-
-/** Where processes of a container are, below its unit's cgroup: DelegateSubgroup=, if that is set. */
-function subcgroupOf(spec: RuntimeSpec): string {
-  return planMounts(spec).cgroup === 'writable' ? '/payload' : '/';
-}
 
 /**
  * Runs `process` with this process's own streams or, with a terminal, on a new one of the container's devpts; its
@@ -43,7 +38,7 @@ export async function execInContainer(
     terminal?.slave,
   );
   try {
-    await manager.attach(`${container.unit}.service`, subcgroupOf(container.spec), [gated.pid!]);
+    await manager.attach(`${container.unit}.service`, payloadSubgroup(container.spec), [gated.pid!]);
   } catch (error) {
     gated.kill('SIGKILL');
     throw error;

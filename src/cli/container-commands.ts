@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { eachPort, formatPort } from '../bundle/network.ts';
+import type { ContainerRecord } from '../containers.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { parseSignal, type Signal } from '../oci/signal.ts';
 import type { Manager } from '../systemd/manager.ts';
@@ -45,14 +46,20 @@ export function containerCommands(program: Command): void {
   const simple = (
     name: string,
     description: string,
-    action: (manager: Manager, unit: string) => Promise<void>,
+    action: (manager: Manager, container: ContainerRecord) => Promise<void>,
   ) =>
     program
       .command(`${name} <unit...>`)
       .description(description)
       .action(withManager((context, units: string[]) => forEachUnit(context, units, action)));
-  simple('pause', 'freeze all processes of a container', (manager, unit) => manager.freeze(unit));
-  simple('resume', 'let a paused container go on', (manager, unit) => manager.thaw(unit));
+  simple('pause', 'freeze all processes of a container', async (manager, container) => {
+    const { pauseContainer } = await import('../pause.ts');
+    await pauseContainer(container, manager);
+  });
+  simple('resume', 'let a paused container go on', async (manager, container) => {
+    const { resumeContainer } = await import('../pause.ts');
+    await resumeContainer(container, manager);
+  });
   program
     .command('kill <unit...>')
     .description("send a signal to the container's main process")
@@ -191,16 +198,16 @@ async function logs(
 async function forEachUnit(
   { runRoot, manager }: Context<CommonOptions>,
   units: string[],
-  action: (manager: Manager, unit: string) => Promise<void>,
+  action: (manager: Manager, container: ContainerRecord) => Promise<void>,
 ): Promise<void> {
   const { requireContainer } = await import('../containers.ts');
   const containers = units.map((unit) => requireContainer(runRoot, unit));
-  for (const { unit } of containers) await action(manager, `${unit}.service`);
+  for (const container of containers) await action(manager, container);
 }
 
 async function kill(context: Context<CommonOptions & { signal: string }>, units: string[]): Promise<void> {
   const { number } = parseSignalOption(context.options.signal);
-  await forEachUnit(context, units, (manager, unit) => manager.kill(unit, number));
+  await forEachUnit(context, units, (manager, { unit }) => manager.kill(`${unit}.service`, number));
 }
 
 function parseSignalOption(text: string): Signal {

@@ -59,7 +59,6 @@ export interface Manager {
   controlGroup(unit: string): Promise<string>;
   /** Changes a loaded unit until it ends. */
   setProperties(unit: string, properties: readonly Property[]): Promise<void>;
-  freeze(unit: string): Promise<void>;
   thaw(unit: string): Promise<void>;
   /** Moves processes into the unit's cgroup, or a delegated one below it: `/payload`. */
   attach(unit: string, subcgroup: string, pids: readonly number[]): Promise<void>;
@@ -152,9 +151,6 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
     async setProperties(unit, properties) {
       const runtime = true; // not in /etc: it ends with the unit
       await verb(bus, unit, 'SetUnitProperties', 'sba(sv)', [unit, runtime, properties.map(toProperty)]);
-    },
-    async freeze(unit) {
-      await verb(bus, unit, 'FreezeUnit', 's', [unit]);
     },
     async thaw(unit) {
       await verb(bus, unit, 'ThawUnit', 's', [unit]);

@@ -172,6 +172,8 @@ look() {
   done <<END
 $(systemctl show --property=MainPID,ExecMainStartTimestampMonotonic,ActiveState,FreezerState,ControlGroup "$NAME.service")
 END
+  # by ocictl pause: systemd does not know of that
+  ! grep -qsx 'frozen 1' "\${GROUP%/health}/payload/cgroup.events" || FROZEN=frozen
 }
 
 # what is known of this run of the payload: its state, failures in a row, and when it began and a failure last counted

@@ -186,10 +186,13 @@ test('after a boot without Node.js: in order, enabled and disabled with systemct
   const second = `sh -c 'date >>/kept/starts; trap "exit 0" TERM; while :; do sleep 0.2; done'`;
   await install(`${BUSYBOX} --name second --after web --requires web --enable -v kept:/kept ${second}`);
   await script(`
+    systemctl start second; ocictl pause second
     for path in ${OURS}; do mv $path $path.away; done
     mkdir -p /etc/systemd/system/second.service.d
     printf '[Service]\\nTimeoutStopSec=1\\n' >/etc/systemd/system/second.service.d/short.conf`);
+  const begin = Date.now();
   machine = await rebootMachine(machine, OPTIONS);
+  assert.ok(Date.now() - begin < 30_000, 'a paused container does not hold up a shutdown');
   assert.equal((await machine.run(['ocictl', 'ps'])).status, 127);
   assert.equal(await script('systemctl is-active web second'), 'active\nactive\n');
   assert.match(await script('curl --silent --fail http://127.0.0.1:8080/'), /<h1>/);

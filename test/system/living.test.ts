@@ -140,7 +140,11 @@ test('stats', async () => {
 
 test('pause and resume', async () => {
   stdoutOf(await ctl('pause', 'live'));
-  assert.equal((await unitProperties(machine, 'live', 'FreezerState'))['FreezerState'], 'frozen');
+  stdoutOf(await ctl('pause', 'live'));
+  assert.equal(stdoutOf(await machine.script('systemctl is-active live-paused')), 'active\n');
+  const ticks = async () =>
+    stdoutOf(await machine.script('cut -d" " -f14,15 /proc/$(systemctl show -P MainPID live)/stat'));
+  const before = await ticks();
   assert.equal(JSON.parse(stdoutOf(await ctl('--json', 'ps')))[0].state, 'frozen');
   const refused = await ctl('exec', 'live', 'true');
   assert.equal(
@@ -148,8 +152,25 @@ test('pause and resume', async () => {
     "ocictl: container 'live' is paused\nhint: Let it go on first: ocictl resume live.\n",
   );
   assert.equal(refused.status, 69);
+  assert.equal(await ticks(), before);
   stdoutOf(await ctl('resume', 'live'));
+  assert.equal(JSON.parse(stdoutOf(await ctl('--json', 'ps')))[0].state, 'active (running)');
+  stdoutOf(await machine.script('systemctl freeze live; ocictl resume live'));
   assert.equal((await unitProperties(machine, 'live', 'FreezerState'))['FreezerState'], 'running');
+});
+
+test('what is paused stops as told, is killed at once, and leaves no pause behind', async () => {
+  const payload = 'trap "echo bye; exit 0" TERM; while :; do sleep 0.1; done';
+  stdoutOf(await machine.run(['oci-run', '--unit', 'rest', BUSYBOX, 'sh', '-c', payload]));
+  stdoutOf(await ctl('pause', 'rest'));
+  stdoutOf(await machine.run(['systemctl', 'stop', 'rest']));
+  assert.match(stdoutOf(await machine.script('journalctl --sync; ocictl logs -n 1 rest')), /^bye$/m);
+  stdoutOf(await machine.run(['oci-run', '--unit', 'rest', BUSYBOX, 'sh', '-c', payload]));
+  stdoutOf(await ctl('pause', 'rest'));
+  const begin = Date.now();
+  stdoutOf(await machine.script('ocictl wait rest & ocictl kill rest; wait'));
+  assert.ok(Date.now() - begin < 8000, 'killed at once, not after TimeoutStopSec');
+  assert.equal((await machine.run(['systemctl', 'is-active', 'rest-paused'])).stdout, 'inactive\n');
 });
 
 test('wait and kill', async () => {

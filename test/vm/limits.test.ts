@@ -50,9 +50,9 @@ ocictl stats --no-stream tour | sed 's/^/VM tour: table: /'
 ocictl update tour --memory 96M --pids-limit 40 --cpus 0.7 --io-weight 300
 for file in memory.max pids.max cpu.max io.weight; do say updated: $file: $(quietly <$(group tour)/$file); done
 ocictl pause tour
-say paused: $(quietly <$(group tour)/cgroup.events) cpu $(cpu_share tour 3)
+say paused: $(quietly <$(group tour)/payload/cgroup.events) cpu $(cpu_share tour 3)
 ocictl resume tour
-say resumed: $(quietly <$(group tour)/cgroup.events) cpu $(cpu_share tour 5)
+say resumed: $(quietly <$(group tour)/payload/cgroup.events) cpu $(cpu_share tour 5)
 touch /tmp/from-host
 ocictl cp /tmp/from-host tour:/
 ocictl cp tour:/from-host - | tar -tv --numeric-owner | sed 's/^/VM tour: cp: /'
