@@ -44,7 +44,7 @@ test('ps lists it with its state and process', async () => {
   assert.deepEqual(container.command, ['sh', '-c', PAYLOAD]);
   assert.match(
     stdoutOf(await ctl('ps')),
-    /^UNIT +IMAGE +DIGEST +STATE +PID +STARTED +PORTS +COMMAND\nlive +/,
+    /^UNIT +IMAGE +DIGEST +STATE +HEALTH +PID +STARTED +PORTS +COMMAND\nlive +/,
   );
 });
 

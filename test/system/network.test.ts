@@ -50,7 +50,7 @@ before(async () => {
 // a test that fails half-way leaves no container to the next
 afterEach(async () => {
   await text(
-    "systemctl list-units --plain --no-legend | grep 'OCI container' | while read -r unit _; do systemctl stop $unit || true; done",
+    "systemctl list-units --plain --no-legend | grep 'OCI container ' | while read -r unit _; do systemctl stop $unit || true; done",
   );
   await assertAsBefore();
 });
