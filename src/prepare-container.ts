@@ -13,6 +13,7 @@ import { type ContainerOptions, translateImage } from './bundle/runtime-spec.ts'
 import { byOption, type ResolvedUser, resolveGroup, resolveUser } from './bundle/user.ts';
 import { containerContext } from './container-context.ts';
 import { requireContainer } from './containers.ts';
+import { checkLabels } from './host/security-modules.ts';
 import { findStaticInit } from './host/static-init.ts';
 import {
   CREDENTIALS_OPTION,
@@ -165,6 +166,7 @@ export function placeOf(request: PlaceRequest) {
 
 export function finish(spec: RuntimeSpec, context: UnitContext): PreparedContainer {
   const { unit, bundleDir } = context;
+  checkLabels(spec.process);
   return { unit, spec, units: containerUnits(spec, context), context, bundleDir };
 }
 

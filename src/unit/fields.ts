@@ -86,9 +86,12 @@ export const FIELDS: Readonly<Record<string, Fate>> = {
   'process.execCPUAffinity': { by: 'refused', how: 'processes that join run where the container’s may' },
   'process.apparmorProfile': {
     by: 'shim',
-    how: 'setpriv --apparmor-profile; fails where the host has no AppArmor',
+    how: 'setpriv --apparmor-profile; refused where the host has no AppArmor or no such profile',
   },
-  'process.selinuxLabel': { by: 'shim', how: 'setpriv --selinux-label; fails where the host has no SELinux' },
+  'process.selinuxLabel': {
+    by: 'shim',
+    how: 'setpriv --selinux-label; refused where the host has no SELinux',
+  },
 
   'hooks.prestart': { by: 'setup', how: 'run with the state, before createRuntime' },
   'hooks.createRuntime': { by: 'setup', how: 'run with the state, pid is a process in the namespaces' },

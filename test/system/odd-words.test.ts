@@ -150,6 +150,7 @@ test('properties that systemd refuses, names that are taken', () =>
     [USAGE, 'Invalid Nice value', 'oci-run', '-p', 'Nice=99', BUSYBOX],
     [USAGE, "MemoryMax='foo'", 'oci-run', '-p', 'MemoryMax=foo', BUSYBOX],
     [USAGE, "'=x'", 'oci-run', '-p', '=x', BUSYBOX],
+    [UNAVAILABLE, "its profile 'web'", 'oci-run', '--security-opt', 'apparmor=web', BUSYBOX, 'true'],
     [UNAVAILABLE, "'ExecStart'", 'oci-run', '-p', 'ExecStart=/bin/sh', BUSYBOX],
     [EXISTS, "unit 'odd.service' exists", 'oci-run', '--unit', 'odd', BUSYBOX],
     [EXISTS, "unit 'dbus.service' exists", 'oci-run', '--unit', 'dbus', BUSYBOX],
