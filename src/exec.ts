@@ -8,7 +8,6 @@
  * the container's limits.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, constants as fileConstants, openSync } from 'node:fs';
 import { arch, constants } from 'node:os';
 import { buildEnvironment } from './bundle/environment.ts';
 import { byOption, resolveUser } from './bundle/user.ts';
@@ -108,14 +107,10 @@ function lookUpUser(pid: number, user: string): ReturnType<typeof resolveUser> {
 }
 
 /** A process that waits for a line on its descriptor 3 before it becomes `argv`; on the terminal `tty` where given. */
-function spawnGated(argv: readonly string[], tty: string | undefined): ChildProcess {
-  const stream = tty === undefined ? 'inherit' : openSync(tty, fileConstants.O_RDWR | fileConstants.O_NOCTTY);
-  try {
-    return spawn('/bin/sh', ['-c', 'read -r _ <&3 || exit 125; exec 3<&-; exec "$@"', 'sh', ...argv], {
-      stdio: [stream, stream, stream, 'pipe'],
-      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-    });
-  } finally {
-    if (stream !== 'inherit') closeSync(stream);
-  }
+function spawnGated(argv: readonly string[], tty: number | undefined): ChildProcess {
+  const stream = tty ?? 'inherit';
+  return spawn('/bin/sh', ['-c', 'read -r _ <&3 || exit 125; exec 3<&-; exec "$@"', 'sh', ...argv], {
+    stdio: [stream, stream, stream, 'pipe'],
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+  });
 }

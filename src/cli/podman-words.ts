@@ -27,6 +27,7 @@ const RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--conmon-pidfile': RECORDS,
   '--cpu-period': 'Use --cpus NUMBER.',
   '--cpu-quota': 'Use --cpus NUMBER.',
+  '--detach-keys': 'Leave it out: there is no detaching; run tmux around oci-run -it.',
   '--device-read-bps': 'Use -p "IOReadBandwidthMax=DEVICE SIZE".',
   '--device-write-bps': 'Use -p "IOWriteBandwidthMax=DEVICE SIZE".',
   '--env-host': 'Name each variable: -e NAME.',

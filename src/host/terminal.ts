@@ -1,17 +1,21 @@
 /**
  * Pseudo terminals (pty(7)): one of a container's own devpts, joined to the terminal that this program runs on.
  *
- * Invariant: however the program ends, short of SIGKILL, the user's terminal is left as it was found. Who joins a
- * terminal must turn the signals that would end the program into close() or an exit.
+ * Invariants
+ * - Whatever the container made of the place of its devpts, only a terminal is opened: the other end is asked of the
+ *   kernel and not looked up by name.
+ * - However the program ends, short of SIGKILL, the user's terminal is left as it was found. Who joins a
+ *   terminal must turn the signals that would end the program into close() or an exit.
  */
-import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync, statfsSync } from 'node:fs';
 import { ReadStream } from 'node:tty';
+import { OciError } from '../oci/errors.ts';
 import { koffi } from './koffi.ts';
 import { systemCallError } from './syscalls.ts';
 
 export interface Terminal {
-  /** `/…/pts/0`: what the payload's streams are. */
-  readonly slave: string;
+  /** The end that becomes a process's streams; open until started() or close(). */
+  readonly slave: number;
   /** To be called when the payload has opened it: from then on its end is the end of join(). */
   started(): void;
   /** Joins this program's streams to it, with `input` the input as well; resolves when the payload has closed it. */
@@ -28,27 +32,51 @@ export interface TerminalOptions {
 }
 
 // asm-generic/ioctls.h: the same on x86_64 and aarch64
-const TIOCGPTN = 0x80045430;
 const TIOCSPTLCK = 0x40045431;
+const TIOCGPTPEER = 0x5441;
 const TIOCSWINSZ = 0x5414;
 
 /** Opens a new terminal of the devpts mounted at `devpts`. */
 export function openTerminal(devpts: string, { uid, size }: TerminalOptions): Terminal {
-  const flags = constants.O_RDWR | constants.O_NOCTTY | constants.O_NOFOLLOW;
-  const master = openSync(`${devpts}/ptmx`, flags);
-  const argument = Buffer.alloc(8);
-  control(master, TIOCSPTLCK, argument); // 0: unlock
-  control(master, TIOCGPTN, argument);
-  const slave = `${devpts}/${argument.readUInt32LE(0)}`;
-  setSize(master, process.stdout.isTTY ? sizeOf(process.stdout) : size);
-  // without anybody there the master would read an end
-  let held: number | undefined = openSync(slave, flags);
-  const { uid: root, gid } = fstatSync(held); // the kernel gives it to the container's root
+  const flags = constants.O_RDWR | constants.O_NOCTTY;
+  const master = openSync(`${devpts}/ptmx`, flags | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    requireDevpts(master);
+    control(master, TIOCSPTLCK, Buffer.alloc(4)); // 0: unlock
+    setSize(master, process.stdout.isTTY ? sizeOf(process.stdout) : size);
+    // without anybody there the master would read an end
+    const slave = libc().ioctlNumber(master, TIOCGPTPEER, flags | O_CLOEXEC);
+    check(slave, 'ioctl TIOCGPTPEER');
+    return terminalOf(master, slave, uid);
+  } catch (error) {
+    closeSync(master);
+    throw error;
+  }
+}
+
+const O_CLOEXEC = 0o2000000;
+const DEVPTS_SUPER_MAGIC = 0x1cd1; // linux/magic.h
+
+function requireDevpts(fd: number): void {
+  if (statfsSync(`/proc/self/fd/${fd}`).type === DEVPTS_SUPER_MAGIC && fstatSync(fd).isCharacterDevice())
+    return;
+  throw new OciError(
+    'UNAVAILABLE',
+    'the container has no terminals any more: its /dev/pts is something else',
+    {
+      hint: 'Leave out -t.',
+    },
+  );
+}
+
+function terminalOf(master: number, slave: number, uid: number): Terminal {
+  let held: number | undefined = slave;
+  const { uid: root, gid } = fstatSync(slave); // the kernel gives it to the container's root
   const giveToUser = (fd: number) => {
     fchownSync(fd, root + uid, gid);
     fchmodSync(fd, 0o620);
   };
-  giveToUser(held);
+  giveToUser(slave);
   let far: ReadStream | undefined;
   const release = () => {
     if (held !== undefined) closeSync(held);
@@ -138,6 +166,7 @@ function bind() {
   return {
     errno: koffi().errno as () => number,
     ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)') as Call,
+    ioctlNumber: library.func('int ioctl(int fd, unsigned long request, unsigned long argument)') as Call,
     tcgetattr: library.func('int tcgetattr(int fd, void *termios)') as Call,
     tcsetattr: library.func('int tcsetattr(int fd, int actions, void *termios)') as Call,
     cfmakeraw: library.func('void cfmakeraw(void *termios)') as Call,
