@@ -172,7 +172,8 @@ const CASES: Record<string, Case> = {
       assert.match(page, /^GF_SECURITY_ADMIN_PASSWORD=s3cret %n \$\$$/m); // a file is no unit
       assert.match(
         await script('ocictl exec grafana ip -6 -o addr show dev eth0'),
-        / fd[0-9a-f:]+\/64 scope global/);
+        / fd[0-9a-f:]+\/64 scope global/,
+      );
       assert.match(
         await get('http://127.0.0.1:9090/api/v1/status/flags'),
         /"storage.tsdb.retention.time":"30d"/,
