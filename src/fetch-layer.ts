@@ -1,8 +1,8 @@
 /**
- * One layer, from a source into a tree in staging/: the main thread downloads while a worker applies what is here.
+ * One layer, from a source into staging/: the main thread downloads while a worker applies what is here.
  *
- * Invariant: when the promise resolves, size, digest and diffID were right and the tree is whole but for what
- * settleLayer() adds. A failure leaves the download as it is, for the caller to keep or to remove.
+ * Invariant: when the promise resolves, size, digest and diffID were right and the layer is whole but for what
+ * the layers below add. A failure leaves the download as it is, for the caller to keep or to remove.
  */
 import type { BlobStream } from './oci/content.ts';
 import type { Descriptor } from './oci/descriptor.ts';
@@ -12,7 +12,7 @@ import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { ImageSource } from './source/image-source.ts';
 import type { AppliedLayer } from './store/apply-layer.ts';
 import { growingFileWriter } from './store/growing-file.ts';
-import type { LayerWorkers } from './store/layer-worker-pool.ts';
+import type { GrowingBlob, LayerWorkers } from './store/layer-worker-pool.ts';
 import type { LayerStage } from './store/layers.ts';
 import type { PartialBlob } from './store/partial-blob.ts';
 
@@ -29,25 +29,27 @@ export type LayerEvent =
   | { readonly type: 'layer-progress'; readonly index: number; readonly bytes: number }
   | { readonly type: 'layer-done'; readonly index: number };
 
-export interface LayerTask {
+export interface LayerTask<T> {
   readonly layer: PlannedLayer;
   readonly index: number;
-  readonly stage: LayerStage;
   readonly blob: PartialBlob;
+  /** Hands the blob to a worker. */
+  readonly apply: (blob: GrowingBlob) => Promise<T>;
+  /** Removes what that left, to apply the layer again. */
+  readonly restart: () => void;
 }
 
 export interface FetchOptions {
   readonly source: ImageSource;
-  readonly workers: LayerWorkers;
   readonly downloads: Slots;
   readonly signal: AbortSignal;
   readonly onEvent: (event: LayerEvent) => void;
 }
 
-export async function fetchAndApply(task: LayerTask, options: FetchOptions): Promise<AppliedLayer> {
-  const { index, layer, stage, blob } = task;
+export async function fetchAndApply<T extends object>(task: LayerTask<T>, options: FetchOptions): Promise<T> {
+  const { index, layer, blob } = task;
   let resumed = blob.size > 0;
-  let applied: AppliedLayer | undefined;
+  let applied: T | undefined;
   while (applied === undefined) {
     try {
       applied = await attempt(task, options);
@@ -57,7 +59,7 @@ export async function fetchAndApply(task: LayerTask, options: FetchOptions): Pro
       if (!(resumed && (isBadData(error) || isUnreadable(error))) && !isElsewhere(error)) throw error;
       resumed = false;
       blob.truncate();
-      stage.restart();
+      task.restart();
     }
   }
   options.onEvent({ type: 'layer-done', index });
@@ -70,10 +72,10 @@ export async function fetchAndApply(task: LayerTask, options: FetchOptions): Pro
 }
 
 /** One download of (the rest of) the blob, applied while it comes. Each side's failure ends the other. */
-async function attempt(task: LayerTask, options: FetchOptions): Promise<AppliedLayer> {
-  const { layer, index, stage, blob } = task;
-  const { descriptor, diffID } = layer;
-  const { source, workers, downloads, onEvent } = options;
+async function attempt<T>(task: LayerTask<T>, options: FetchOptions): Promise<T> {
+  const { layer, index, blob } = task;
+  const { descriptor } = layer;
+  const { source, downloads, onEvent } = options;
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
   const release = await downloads.take(signal);
@@ -87,11 +89,7 @@ async function attempt(task: LayerTask, options: FetchOptions): Promise<AppliedL
     onEvent({ type: 'layer-started', index, bytes: blob.size });
 
     const file = growingFileWriter(blob.size);
-    const applied = workers.apply({
-      blobPath: blob.path,
-      progress: file.progress,
-      options: { descriptor, diffID, treeDir: stage.tree, idBase: FOREIGN_UID_BASE, bottom: index === 0 },
-    });
+    const applied = task.apply({ blobPath: blob.path, progress: file.progress });
     applied.catch((error) => stop.abort(error));
     try {
       if (stream !== undefined)
@@ -202,4 +200,15 @@ export function slots(count: number): Slots {
       return release;
     },
   };
+}
+
+/** How a layer becomes a tree. */
+export function treeTask(
+  { descriptor, diffID }: PlannedLayer,
+  index: number,
+  stage: LayerStage,
+  workers: LayerWorkers,
+): Pick<LayerTask<AppliedLayer>, 'apply' | 'restart'> {
+  const options = { descriptor, diffID, treeDir: stage.tree, idBase: FOREIGN_UID_BASE, bottom: index === 0 };
+  return { apply: (blob) => workers.apply({ ...blob, options }), restart: () => stage.restart() };
 }

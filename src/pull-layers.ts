@@ -17,6 +17,7 @@ import {
   layerName,
   type PlannedLayer,
   slots,
+  treeTask,
 } from './fetch-layer.ts';
 import type { Lock, Waiting } from './host/lock.ts';
 import type { Digest } from './oci/digest.ts';
@@ -25,6 +26,7 @@ import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { ImageSource } from './source/image-source.ts';
 import type { AppliedLayer } from './store/apply-layer.ts';
 import { type LayerWorkers, openLayerWorkers } from './store/layer-worker-pool.ts';
+import type { LayerStage } from './store/layers.ts';
 import { settleLayer } from './store/settle-layer.ts';
 import type { Store } from './store/store.ts';
 
@@ -42,12 +44,13 @@ export interface LayerPull {
 }
 
 /** A layer this pull makes itself. */
-interface LayerWork extends LayerTask {
+interface LayerWork extends LayerTask<AppliedLayer> {
+  readonly stage: LayerStage;
   readonly applied: Promise<AppliedLayer>;
 }
 
 /** One that is whole, but not in place yet. */
-interface SettledLayer extends LayerTask {
+interface SettledLayer extends Omit<LayerWork, 'applied'> {
   readonly applied: AppliedLayer;
   /** Digest of the list of its files. */
   readonly files: Promise<Digest>;
@@ -59,7 +62,7 @@ export async function pullLayers(layers: readonly PlannedLayer[], pull: LayerPul
   const failure = new AbortController();
   const signal = AbortSignal.any([pull.signal, failure.signal]);
   const workers = pull.workers ?? openLayerWorkers(Math.min(availableParallelism(), layers.length));
-  const fetching: FetchOptions = { ...pull, workers, downloads: slots(pull.jobs), signal };
+  const fetching: FetchOptions = { ...pull, downloads: slots(pull.jobs), signal };
   const threads: Promise<unknown>[] = [];
   const work: LayerWork[] = [];
   using leftOvers = new DisposableStack();
@@ -75,7 +78,7 @@ export async function pullLayers(layers: readonly PlannedLayer[], pull: LayerPul
     leftOvers.adopt(stage, () => stage.discard());
     const blob = store.openPartialBlob(layer.descriptor.digest);
     leftOvers.adopt(blob, () => blob.keep());
-    const task = { layer, index, stage, blob };
+    const task = { layer, index, stage, blob, ...treeTask(layer, index, stage, workers) };
     const begun = { ...task, applied: watched(fetchAndApply(task, fetching)) };
     work.push(begun);
     return begun;
@@ -149,7 +152,7 @@ function settle(
 }
 
 function record(
-  { stage }: LayerTask,
+  { stage }: LayerWork,
   { unsettled, sums }: AppliedLayer,
   workers: LayerWorkers,
 ): Promise<Digest> {

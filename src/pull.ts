@@ -18,6 +18,7 @@ import { openSource, type SourceOptions } from './source/open-source.ts';
 import { type ResolvedImage, resolveImage } from './source/resolve-image.ts';
 import { imageRecord, type StoredImage } from './store/images.ts';
 import type { LayerWorkers } from './store/layer-worker-pool.ts';
+import type { StoreFormat } from './store/layout.ts';
 import type { Store } from './store/store.ts';
 
 /** always: ask the source; newer: as always, but what is here will do when it does not answer; missing: only if not here. */
@@ -35,6 +36,8 @@ export interface PullOptions {
   /** The name it gets in the store; default: the source's. */
   readonly localName?: string;
   readonly policy?: PullPolicy;
+  /** Of an image that is not here yet. Default: tree. */
+  readonly format?: StoreFormat;
   readonly platform: Platform;
   readonly source: SourceOptions;
   /** Downloads at a time. */
@@ -145,26 +148,21 @@ async function add(
   }));
 
   onEvent({ type: 'resolved', digest, layers });
+  const pull = { store, lock, source, jobs, workers: options.workers, waiting, signal, onEvent };
+  const facts = { source: source.description, stored: new Date().toISOString() };
+  if (options.format === 'composefs') {
+    const { pullStreams } = await import('./pull-streams.ts');
+    await pullStreams(layers, pull);
+    return store.addComposefsImage(
+      imageRecord(digest, resolved, { ...facts, sizeBytes: 0 }),
+      resolved,
+      waiting,
+    );
+  }
   const { pullLayers } = await import('./pull-layers.ts'); // threads and tars: nothing that a present image needs
-  await pullLayers(layers, {
-    store,
-    lock,
-    source,
-    jobs,
-    workers: options.workers,
-    waiting,
-    signal,
-    onEvent,
-  });
-  return store.addImage(
-    imageRecord(digest, resolved, {
-      source: source.description,
-      stored: new Date().toISOString(),
-      sizeBytes: layers.reduce((sum, { chainID }) => sum + store.layerRecord(chainID).sizeBytes, 0),
-    }),
-    resolved,
-    waiting,
-  );
+  await pullLayers(layers, pull);
+  const sizeBytes = layers.reduce((sum, { chainID }) => sum + store.layerRecord(chainID).sizeBytes, 0);
+  return store.addImage(imageRecord(digest, resolved, { ...facts, sizeBytes }), resolved, waiting);
 }
 
 /** Gives the image its name, last of all. */

@@ -5,7 +5,7 @@
  * Fetching happens under the shared lock, so others go on working; what was fetched takes its place under the
  * exclusive one, after another look at who uses it. A crash leaves the store as it was, and work in staging/.
  */
-import { fetchAndApply, isWorthResuming, slots } from './fetch-layer.ts';
+import { fetchAndApply, isWorthResuming, slots, treeTask } from './fetch-layer.ts';
 import type { Waiting } from './host/lock.ts';
 import { type ChainID, chainIDs, digestHex } from './oci/digest.ts';
 import { OciError, quote, toOciError } from './oci/errors.ts';
@@ -221,8 +221,9 @@ async function fetchFrom(source: ImageSource, making: Making, trees: readonly st
   stage.restart(); // of what another source gave
   const blob = store.openPartialBlob(descriptor.digest);
   try {
-    const task = { layer: { descriptor, diffID, chainID }, index, stage, blob };
-    const fetching = { source, workers, downloads: slots(1), signal, onEvent: () => {} };
+    const wanted = { descriptor, diffID, chainID };
+    const task = { layer: wanted, index, blob, ...treeTask(wanted, index, stage, workers) };
+    const fetching = { source, downloads: slots(1), signal, onEvent: () => {} };
     const { unsettled, sizeBytes, entries } = await fetchAndApply(task, fetching);
     settleLayer(stage.tree, trees, unsettled, FOREIGN_UID_BASE);
     const files = await workers.record({ treeDir: stage.tree, file: stage.files });

@@ -5,6 +5,7 @@
  *   run-root = /run/oci
  *   additional-stores = /usr/share/oci:/mnt/images
  *   keep = 2
+ *   store-format = composefs
  *   [network]
  *   subnet = 10.90.0.0/24 fd90::/64
  *   [network.db]
@@ -23,6 +24,7 @@ import { isAbsolute, join } from 'node:path';
 import type { TrustPolicy } from '../image-signatures.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { readSmallFile } from '../registry/small-file.ts';
+import type { StoreFormat } from '../store/layout.ts';
 import { type Networks, parseNetworks } from './network-conf.ts';
 import { parseTrust } from './trust-conf.ts';
 
@@ -33,6 +35,8 @@ export interface OciConf {
   readonly additionalStores?: readonly string[];
   /** How many old versions of an installed service stay. */
   readonly keep?: number;
+  /** Of images that are pulled. */
+  readonly storeFormat?: StoreFormat;
   /** By name; where two files describe one, the later one counts. */
   readonly networks?: Networks;
   /** Of two files, the later one's word counts, each for itself. */
@@ -113,10 +117,14 @@ export async function parseOciConf(text: string, path: string): Promise<OciConf>
       conf.keep = parseKeep(value, path);
       continue;
     }
+    if (key === 'store-format') {
+      conf.storeFormat = parseStoreFormat(value, path);
+      continue;
+    }
     const name = Object.hasOwn(KEYS, key) ? KEYS[key] : undefined;
     if (name === undefined)
       throw new OciError('CONFIG', `${quote(path)}: unknown key ${quote(key)}`, {
-        hint: `Use one of: ${[...Object.keys(KEYS), 'keep'].join(', ')}.`,
+        hint: `Use one of: ${[...Object.keys(KEYS), 'keep', 'store-format'].join(', ')}.`,
       });
     const directories =
       typeof value !== 'string' ? [''] : name === 'additionalStores' ? list(value) : [value];
@@ -134,6 +142,13 @@ function parseKeep(value: unknown, path: string): number {
   if (typeof value === 'string' && /^\d{1,3}$/.test(value)) return Number(value);
   throw new OciError('CONFIG', `${quote(path)}: keep is no number of versions`, {
     hint: 'Write it as keep = 2, once.',
+  });
+}
+
+function parseStoreFormat(value: unknown, path: string): StoreFormat {
+  if (value === 'tree' || value === 'composefs') return value;
+  throw new OciError('CONFIG', `${quote(path)}: store-format is no format of images`, {
+    hint: 'Write it as store-format = tree or store-format = composefs, once.',
   });
 }
 

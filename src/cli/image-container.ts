@@ -13,7 +13,14 @@ import type { Features } from '../unit/context.ts';
 import type { ImageRoot, TrustRequest } from '../verified-image.ts';
 import { interruptSignal } from './interrupt.ts';
 import { bridgeNetwork, type Networks } from './network-conf.ts';
-import { type RegistryOptions, sourceOptionsFrom } from './options.ts';
+import {
+  type CommonOptions,
+  placesFrom,
+  type RegistryOptions,
+  type StoreFormatOptions,
+  sourceOptionsFrom,
+  storeFormatFrom,
+} from './options.ts';
 import type { Output } from './output.ts';
 import type { ParsedOptions } from './run-options.ts';
 import { parseTrustOptions, type TrustTexts } from './trust-options.ts';
@@ -138,7 +145,7 @@ export async function connect(
 export async function findOrPull(
   name: string,
   store: Store,
-  options: RegistryOptions & { readonly pull: PullWhen },
+  options: CommonOptions & RegistryOptions & StoreFormatOptions & { readonly pull: PullWhen },
   output: Output,
 ): Promise<{ image: StoredImage; name: string }> {
   if (options.pull === 'never') {
@@ -157,6 +164,7 @@ export async function findOrPull(
       store,
       name,
       policy: options.pull,
+      ...storeFormatFrom(options, await placesFrom(options)),
       platform: platformFrom(options.platform),
       source: await sourceOptionsFrom(options, output.note),
       ...(options.jobs === undefined ? {} : { jobs: options.jobs }),

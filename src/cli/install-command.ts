@@ -24,6 +24,7 @@ import {
   type Places,
   type RegistryOptions,
   registryOptions,
+  storeFormatOption,
 } from './options.ts';
 import type { Output } from './output.ts';
 import {
@@ -84,7 +85,8 @@ export function buildInstall(program: Command): void {
       new Option('--auto-update <from>', 'ocictl auto-update looks after it').choices(['registry', 'local']),
     )
     .option('--health-grace <seconds>', 'how long the payload has to stay up after an update', '10')
-    .addOption(pullOption());
+    .addOption(pullOption())
+    .addOption(storeFormatOption());
   registryOptions(program);
   commonRunOptions(program);
   program.action(async (image: string, command: string[], options: InstallOptions) => {

@@ -7,14 +7,18 @@ import {
   type CommonOptions,
   commonOptions,
   createStoreFromOptions,
+  noteStoreFormat,
   type RegistryOptions,
   registryOptions,
+  type StoreFormatOptions,
   sourceOptionsFrom,
+  storeFormatFrom,
+  storeFormatOption,
   waitingFrom,
 } from './options.ts';
 import { createProgress } from './progress.ts';
 
-type PullCommandOptions = CommonOptions & RegistryOptions & { policy: PullPolicy };
+type PullCommandOptions = CommonOptions & RegistryOptions & StoreFormatOptions & { policy: PullPolicy };
 
 export function buildPull(program: Command): void {
   program
@@ -30,6 +34,7 @@ export function buildPull(program: Command): void {
       .choices(['always', 'missing', 'newer'])
       .default('always'),
   );
+  program.addOption(storeFormatOption());
   commonOptions(program);
   program.action((ref: string, name: string | undefined, options: PullCommandOptions) =>
     pull(program, ref, name, options),
@@ -45,7 +50,7 @@ async function pull(
   const output = outputFor(program);
   const signal = interruptSignal();
   const { pullImage, platformFrom } = await import('../pull.ts');
-  const { store } = await createStoreFromOptions(options);
+  const { store, places } = await createStoreFromOptions(options);
   const progress = createProgress(output);
   try {
     const pulled = await pullImage({
@@ -53,6 +58,7 @@ async function pull(
       name: ref,
       ...(name === undefined ? {} : { localName: name }),
       policy: options.policy,
+      ...storeFormatFrom(options, places),
       platform: platformFrom(options.platform),
       source: await sourceOptionsFrom(options, output.note),
       ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
@@ -62,6 +68,7 @@ async function pull(
     });
     progress.close();
     const { digest, image, stored } = pulled;
+    noteStoreFormat(options, pulled, output.note);
     if (output.json) output.value({ digest, name: pulled.name, stored, directory: image.directory });
     else {
       output.note(stored ? `stored as ${pulled.name}` : `${pulled.name} is up to date`);

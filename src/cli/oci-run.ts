@@ -24,6 +24,7 @@ import {
   placesFrom,
   type RegistryOptions,
   registryOptions,
+  storeFormatOption,
 } from './options.ts';
 import type { Output } from './output.ts';
 import {
@@ -76,7 +77,8 @@ export function buildRun(program: Command): void {
     .option('-i, --interactive', 'connect standard input, output and error, and wait')
     .option('-t, --tty', 'give the payload a terminal, and wait')
     .option('--dry-run', 'print the units that would be started')
-    .addOption(pullOption());
+    .addOption(pullOption())
+    .addOption(storeFormatOption());
   registryOptions(program);
   commonRunOptions(program);
   program.action((image: string | undefined, command: string[], options: RunCommandOptions) =>

@@ -11,6 +11,7 @@ import type { Waiting } from '../host/lock.ts';
 import type { TrustPolicy } from '../image-signatures.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { SourceOptions } from '../source/open-source.ts';
+import type { StoreFormat } from '../store/layout.ts';
 import type { Store } from '../store/store.ts';
 import { loadOciConf } from './config.ts';
 import type { Networks } from './network-conf.ts';
@@ -45,6 +46,8 @@ export interface Places {
   readonly additionalStores: readonly string[];
   /** Old versions of an installed service that stay. */
   readonly keep: number;
+  /** Of images that are pulled. */
+  readonly storeFormat: StoreFormat;
   readonly networks: Networks;
   readonly trust: TrustPolicy;
 }
@@ -133,6 +136,7 @@ export async function placesFrom(
     ),
     additionalStores: conf.additionalStores ?? [],
     keep: conf.keep ?? KEEP_DEFAULT,
+    storeFormat: conf.storeFormat ?? 'tree',
     networks: conf.networks ?? {},
     trust: { keys: [], requireSignature: false, ...conf.trust },
   };
@@ -157,6 +161,37 @@ function directoryAt(option: string, text: string): string {
   throw new OciError('CONFIG', `${option}: refusing ${quote(text)}: ${why}`, {
     hint: `Name another directory with ${option}.`,
   });
+}
+
+export interface StoreFormatOptions {
+  readonly storeFormat?: StoreFormat;
+}
+
+export function storeFormatOption(): Option {
+  return new Option(
+    '--store-format <format>',
+    'store the image as tree or composefs, when it is not here (default: tree)',
+  ).choices(['tree', 'composefs']);
+}
+
+/** The format for images that are pulled. */
+export function storeFormatFrom(
+  { storeFormat }: StoreFormatOptions,
+  places: Places,
+): { format: StoreFormat } {
+  return { format: storeFormat ?? places.storeFormat };
+}
+
+/** Tells who asked for a format that the image is here in the other one. */
+export function noteStoreFormat(
+  { storeFormat }: StoreFormatOptions,
+  { image, name }: { image: { format: StoreFormat }; name: string },
+  note: (message: string) => void,
+): void {
+  if (storeFormat !== undefined && image.format !== storeFormat)
+    note(
+      `the image is here in format ${image.format}; to change that: ocictl convert --to ${storeFormat} ${name}`,
+    );
 }
 
 /** The store as it is; undefined where there is none yet. */

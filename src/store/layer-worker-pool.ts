@@ -11,12 +11,17 @@ import type { Descriptor } from '../oci/descriptor.ts';
 import type { DiffID, Digest } from '../oci/digest.ts';
 import { type ErrorCode, OciError } from '../oci/errors.ts';
 import type { AppliedLayer } from './apply-layer.ts';
+import type { AppliedStream, StreamOptions } from './apply-stream.ts';
 import type { ContentSums } from './checksum.ts';
 
-export interface ApplyJob {
+/** The blob, while it is downloaded. */
+export interface GrowingBlob {
   readonly blobPath: string;
   /** Of growingFileWriter(). */
   readonly progress: SharedArrayBuffer;
+}
+
+export interface ApplyJob extends GrowingBlob {
   readonly options: {
     readonly descriptor: Descriptor;
     readonly diffID: DiffID;
@@ -24,6 +29,10 @@ export interface ApplyJob {
     readonly idBase: number;
     readonly bottom: boolean;
   };
+}
+
+export interface StreamJob extends GrowingBlob {
+  readonly stream: StreamOptions;
 }
 
 /** For writeLayerFiles(), once the layer is settled. */
@@ -34,7 +43,7 @@ export interface RecordJob {
   readonly sums?: ContentSums | undefined;
 }
 
-export type LayerJob = ApplyJob | RecordJob;
+export type LayerJob = ApplyJob | StreamJob | RecordJob;
 
 /** A class does not survive the way between threads, so an error travels by its parts. */
 interface FailedLayer {
@@ -47,12 +56,15 @@ interface FailedLayer {
 
 export type LayerAnswer =
   | { readonly applied: AppliedLayer }
+  | { readonly streamed: AppliedStream }
   | { readonly recorded: Digest }
   | { readonly failed: FailedLayer };
 
 export interface LayerWorkers {
   /** Waits for a free thread, then applies the layer. Stops when the job's growing file is aborted. */
   apply(job: ApplyJob): Promise<AppliedLayer>;
+  /** The same into objects and a stream. */
+  stream(job: StreamJob): Promise<AppliedStream>;
   /** The digest of the list of files. */
   record(job: RecordJob): Promise<Digest>;
   close(): Promise<void>;
@@ -100,6 +112,10 @@ export function openLayerWorkers(max: number): LayerWorkers {
     async apply(job) {
       const answer = (await run(job)) as Extract<LayerAnswer, { applied: unknown }>;
       return answer.applied;
+    },
+    async stream(job) {
+      const answer = (await run(job)) as Extract<LayerAnswer, { streamed: unknown }>;
+      return answer.streamed;
     },
     async record(job) {
       const answer = (await run(job)) as Extract<LayerAnswer, { recorded: unknown }>;

@@ -12,9 +12,10 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Lock, lockFile, lockPresentFile, type Waiting } from '../host/lock.ts';
 import { syncfs } from '../host/syscalls.ts';
-import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
+import { type ChainID, type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type CheckedStore, checkStore } from './check-store.ts';
+import { claimStream, commitComposefsImage, IMAGE_FILE, type StreamStage } from './composefs-images.ts';
 import { collectGarbage, deleteImage, digestOfHex, type Garbage, type GarbageOptions } from './garbage.ts';
 import { listLinks, readLink, removeLink, writeLink } from './image-links.ts';
 import { findImageUsers, type ImageUser, refuseWhileUsed, type UseRecord, useRecord } from './image-users.ts';
@@ -39,13 +40,23 @@ import {
   layerTree,
   readLayerRecord,
 } from './layers.ts';
-import { type Layout, layoutBelow, listDirectory, openLayout, syncDirectory, tagFileName } from './layout.ts';
+import {
+  formatOfFile,
+  imagePath,
+  type Layout,
+  layoutBelow,
+  listDirectory,
+  openLayout,
+  syncDirectory,
+  tagFileName,
+} from './layout.ts';
 import { objectPaths } from './objects.ts';
 import { openPartialBlob, type PartialBlob, RESUMABLE_FOR_MS, visitLeftOverBlobs } from './partial-blob.ts';
 import { removeAny } from './remove-tree.ts';
 import { type Repairs, repairsOf } from './repairs.ts';
 import { visitLeftOverStages } from './stage.ts';
 import { type StoreUsage, storeUsage } from './store-usage.ts';
+import { hasStream } from './streams.ts';
 
 export interface RemovedImage {
   readonly digest: Digest;
@@ -108,7 +119,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     const { format = 'tree', imageDigest, ...record } = readImageRecord(home, hex);
     const image: StoredImage = { ...record, format, names: namesOf(hex, tags), store: home.root };
     if (imageDigest === undefined) return image;
-    const path = join(record.directory, 'image.cfs');
+    const path = join(record.directory, IMAGE_FILE);
     return { ...image, composefs: { path, digest: imageDigest, objects: objectPaths(home).objects } };
   }
 
@@ -249,6 +260,12 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       if (home !== layout) {
         // a name leads to an image of its own store, and that one to layers of any
         const image = readImageRecord(home, digestHex(digest));
+        if (image.format === 'composefs')
+          throw new OciError(
+            'UNSUPPORTED',
+            `the image of ${quote(name)} is of format composefs and in the additional store ${quote(home.root)}`,
+            { hint: 'Use it by the name that it has there, or pull it.' },
+          );
         const { directory: _, ...record } = image;
         await ensureSkeleton(layout, waiting);
         await commitImage(layout, record, readImageDocuments(image), treeOf, waiting);
@@ -305,6 +322,24 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       visitLeftOverBlobs(layout, RESUMABLE_FOR_MS, remove);
     },
 
+    // Format composefs: under the shared lock
+
+    /** Where new objects find those that are here. */
+    objects: objectPaths(layout),
+    hasStream: (diffID: DiffID): boolean => hasStream(layout, diffID),
+    /** undefined when the layer is here as a stream. */
+    claimStream: (diffID: DiffID, waiting: Waiting): Promise<StreamStage | undefined> =>
+      claimStream(layout, diffID, waiting),
+    /** All streams are in place. Returns the image with the names it has. */
+    async addComposefsImage(
+      record: ImageRecord,
+      documents: RawDocuments,
+      waiting: Waiting,
+    ): Promise<StoredImage> {
+      await commitComposefsImage(layout, record, documents, waiting);
+      return imageByHex(digestHex(record.digest));
+    },
+
     // Using
 
     /** Containers, mounts and services that use the image. */
@@ -315,7 +350,10 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       const ours = digests.every(
         (digest) =>
           hasImage(layout, digest) &&
-          readImageRecord(layout, digestHex(digest)).layers.every(({ chainID }) => hasLayer(layout, chainID)),
+          (formatOfFile(imagePath(layout, digestHex(digest))) === 'composefs' ||
+            readImageRecord(layout, digestHex(digest)).layers.every(({ chainID }) =>
+              hasLayer(layout, chainID),
+            )),
       );
       return useRecord(digests, ours ? layout.root : undefined);
     },

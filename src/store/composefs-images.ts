@@ -1,0 +1,138 @@
+/**
+ * Images of format composefs: streams of layers and the objects they name → image.cfs, with our metadata beside it.
+ *
+ * Invariant: images/<hex>.composefs exists only after all its streams and objects; an image is in the store in one of
+ * the two formats. The same image has the same image.cfs, byte for byte, wherever it is made.
+ */
+import { closeSync, constants, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeErofsImage } from '../composefs/erofs-image.ts';
+import type { LayerRecord } from '../composefs/inode.ts';
+import { createLayerMerger } from '../composefs/merge-layers.ts';
+import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
+import type { Waiting } from '../host/lock.ts';
+import { enableVerity } from '../host/syscalls.ts';
+import { type DiffID, digestHex } from '../oci/digest.ts';
+import { wrap } from '../oci/errors.ts';
+import { STREAM_FILE } from './apply-stream.ts';
+import { hasImage, type ImageRecord, type RawDocuments, writeImage } from './images.ts';
+import { imageFileName, type Layout, syncDirectory, syncFileSystem } from './layout.ts';
+import { commitObjects, objectPaths } from './objects.ts';
+import { claimStage, type Stage } from './stage.ts';
+import { hasStream, readStream, streamPath, streamsDirectory } from './streams.ts';
+
+export const IMAGE_FILE = 'image.cfs';
+
+/** A layer being made, in a directory of its own. */
+export interface StreamStage {
+  readonly directory: string;
+  restart(): void;
+  /** Its objects, then the stream itself. Sync the file system before, and before an image is made of it. */
+  commit(): void;
+  discard(): void;
+}
+
+/** undefined when the stream is in the store, maybe after waiting for another pull of it. */
+export async function claimStream(
+  layout: Layout,
+  diffID: DiffID,
+  waiting: Waiting,
+): Promise<StreamStage | undefined> {
+  const hex = digestHex(diffID);
+  const isDone = () => hasStream(layout, diffID);
+  const stage = await claimStage(layout, `stream-${hex}`, `layer ${hex.slice(0, 12)}`, isDone, waiting);
+  return stage && streamStage(layout, diffID, stage);
+}
+
+function streamStage(layout: Layout, diffID: DiffID, stage: Stage): StreamStage {
+  return {
+    directory: stage.directory,
+    restart: () => stage.empty(),
+    commit() {
+      commitObjects(objectPaths(layout), stage.directory);
+      mkdirSync(streamsDirectory(layout), { recursive: true, mode: 0o700 });
+      renameSync(join(stage.directory, STREAM_FILE), streamPath(layout, diffID));
+      stage.discard();
+    },
+    discard: () => stage.discard(),
+  };
+}
+
+/** Writes the image of such layers to a new file. Throws BAD_ARCHIVE for layers that do not fit on each other. */
+export function writeComposefsImage(
+  layout: Pick<Layout, 'root'>,
+  diffIDs: readonly DiffID[],
+  path: string,
+): { imageDigest: VerityDigest; sizeBytes: number } {
+  const merger = createLayerMerger();
+  let sizeBytes = 0;
+  const records = function* (diffID: DiffID): Generator<LayerRecord> {
+    sizeBytes += (yield* readStream(streamPath(layout, diffID))).sizeBytes;
+  };
+  for (const diffID of diffIDs) {
+    try {
+      merger.add(records(diffID));
+    } catch (error) {
+      throw wrap(`layer ${digestHex(diffID).slice(0, 12)}`, error);
+    }
+  }
+  const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o444);
+  const verity = createVerityHash();
+  try {
+    writeErofsImage(merger.root, (bytes) => {
+      verity.update(bytes);
+      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+    });
+  } finally {
+    closeSync(fd);
+  }
+  const guarded = openSync(path, 'r');
+  try {
+    enableVerity(guarded);
+  } finally {
+    closeSync(guarded);
+  }
+  return { imageDigest: verity.digest(), sizeBytes };
+}
+
+/** Puts an image whose streams are all in place into the store, durably. Does nothing when it is there in any format. */
+export async function commitComposefsImage(
+  layout: Layout,
+  record: ImageRecord,
+  documents: RawDocuments,
+  waiting: Waiting,
+): Promise<void> {
+  const hex = digestHex(record.digest);
+  const isDone = () => hasImage(layout, record.digest);
+  // of the same name as the stage of the other format
+  const name = imageFileName(hex, 'tree');
+  const stage = await claimStage(layout, name, `image ${hex.slice(0, 12)}`, isDone, waiting);
+  if (stage === undefined) return;
+  try {
+    fillComposefsImage(layout, record, documents, stage.directory);
+    stage.commit(join(layout.images, imageFileName(hex, 'composefs')));
+    syncDirectory(layout.images);
+  } finally {
+    stage.discard();
+  }
+}
+
+/** Makes the directory of an image, all but its place; everything is durable afterwards. */
+export function fillComposefsImage(
+  layout: Layout,
+  record: ImageRecord,
+  documents: RawDocuments,
+  directory: string,
+): void {
+  const diffIDs = record.layers.map(({ diffID }) => diffID);
+  const { imageDigest, sizeBytes } = writeComposefsImage(layout, diffIDs, join(directory, IMAGE_FILE));
+  writeImage(directory, { ...record, sizeBytes, format: 'composefs', imageDigest }, documents, new Map());
+  syncFileSystem(directory); // also what commitObjects() renamed
+}
+
+/** The digest of an image file as it is now. */
+export function digestOfImageFile(path: string): VerityDigest {
+  const verity = createVerityHash();
+  verity.update(readFileSync(path));
+  return verity.digest();
+}
