@@ -66,9 +66,14 @@ export function parsePaxXattr(key: string, value: string): { name: string; value
     if (!/^[A-Za-z0-9+/]*={0,2}$/.test(value)) throw new Refusal('xattr value that is not base64');
     bytes = Buffer.from(value, 'base64');
   } else return undefined;
+  checkXattr(name, bytes);
+  return { name, value: bytes };
+}
+
+/** Throws a Refusal for what no file can have. */
+export function checkXattr(name: string, value: Uint8Array): void {
   if (name === '' || name.endsWith('.') || name.length > 255 || name.includes('\0'))
     throw new Refusal('xattr name that is not valid');
-  if (bytes.length > XATTR_VALUE_MAX_BYTES)
-    throw new Refusal(`xattr of ${bytes.length} bytes, more than ${XATTR_VALUE_MAX_BYTES}`);
-  return { name, value: bytes };
+  if (value.length > XATTR_VALUE_MAX_BYTES)
+    throw new Refusal(`xattr of ${value.length} bytes, more than ${XATTR_VALUE_MAX_BYTES}`);
 }

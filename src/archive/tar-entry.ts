@@ -80,8 +80,8 @@ const TYPES: ReadonlyMap<string, TarEntryType> = new Map([
 ]);
 
 // Linux has 12 bits of major and 20 of minor number; makedev() would wrap beyond.
-const DEVICE_MAJOR_MAX = 0xfff;
-const DEVICE_MINOR_MAX = 0xfffff;
+export const DEVICE_MAJOR_MAX = 0xfff;
+export const DEVICE_MINOR_MAX = 0xfffff;
 
 /** `idMax` is the largest uid and gid. Throws BAD_ARCHIVE with the entry's name. */
 export function readEntry(
@@ -183,7 +183,8 @@ function readTime(block: Buffer, at: number, pax: string | undefined): TarTime {
   return time;
 }
 
-function integer(value: number | undefined, max: number, what: string): number {
+/** Throws a Refusal for what is no number from 0 to max. */
+export function integer(value: number | undefined, max: number, what: string): number {
   if (value === undefined) throw new Refusal(`${what} is not a number`);
   if (value >= 0 && value <= max) return value;
   throw new Refusal(`${what} ${value} is not in the range 0 to ${max}`);
@@ -194,7 +195,7 @@ export function byteCount(value: number | undefined): number {
   return integer(value, Number.MAX_SAFE_INTEGER, 'size');
 }
 
-function checkName(value: string, what: string): string {
+export function checkName(value: string, what: string): string {
   if (value.includes('\0')) throw new Refusal(`NUL in its ${what}`);
   if (value.length > PATH_MAX_BYTES)
     throw new Refusal(`${what} of ${value.length} bytes, more than ${PATH_MAX_BYTES}`);

@@ -46,7 +46,7 @@ type State = 'header' | 'meta' | 'gnuSparse' | 'paxSparse' | 'data' | 'skip' | '
 const GLOBAL_KEYS = new Set(['path', 'linkpath', 'size', 'uid', 'gid', 'mtime']);
 
 /** Of all extended headers in front of one entry. */
-const META_MAX_BYTES = 2 * PAX_HEADER_MAX_BYTES;
+export const META_MAX_BYTES = 2 * PAX_HEADER_MAX_BYTES;
 
 /** `idMax`: the largest uid and gid, where the archive is not a layer. */
 export function createTarParser(handler: TarHandler, { idMax }: { idMax?: number } = {}): TarParser {

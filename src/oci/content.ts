@@ -16,3 +16,16 @@ export interface BlobStream {
   /** A piece is valid until the next one is asked for: its memory is used again. */
   readonly body: AsyncIterable<Uint8Array>;
 }
+
+/** A stretch of a blob; `end` is the first byte behind it. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly end: number;
+}
+
+/** A piece of a blob; valid until the next one is asked for. */
+export interface BlobPiece {
+  /** Of its first byte in the blob. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
