@@ -9,13 +9,14 @@
 import type { BlobStream } from '../oci/content.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { OciError } from '../oci/errors.ts';
-import { BLOB_MIN_BYTES_PER_SECOND } from '../oci/limits.ts';
+import { parseContentRange } from './byteranges.ts';
 import type { HttpResponse } from './http.ts';
 import { header, isHtml, networkFault, portalError } from './http-errors.ts';
+import { rateGuard, tooSlow } from './rate-guard.ts';
 import { backoffMs, monotonicMs, type RetryPolicy, sleep } from './retry.ts';
 
 /** A connection that brought less than this before it broke counts as a failure. */
-const PROGRESS_BYTES = 1024 * 1024;
+export const PROGRESS_BYTES = 1024 * 1024;
 
 /** Asks for the blob, with that Range header if there is one; any status but 200, 206 and 416 is its own error. */
 export type RequestBlob = (range: string | undefined) => Promise<HttpResponse>;
@@ -57,11 +58,8 @@ async function openPart(
 ): Promise<Part> {
   let response = await request(from > 0 ? `bytes=${from}-` : undefined);
   if (response.status === 206 && from > 0) {
-    const range = /^bytes ([0-9]{1,16})-([0-9]{1,16})\/([0-9]{1,16}|\*)$/.exec(
-      header(response, 'content-range') ?? '',
-    );
-    const fits = range !== null && Number(range[1]) === from && Number(range[2]) < descriptor.size;
-    if (fits && (range[3] === '*' || Number(range[3]) === descriptor.size)) return { response, start: from };
+    const range = parseContentRange(header(response, 'content-range'), descriptor.size);
+    if (range?.offset === from) return { response, start: from };
   }
   if (response.status !== 200) {
     response.body.discard();
@@ -110,12 +108,7 @@ async function* read(
       const isFastEnough = rateGuard(rateWindowMs);
       let asked = monotonicMs();
       for await (const piece of part.response.body) {
-        if (!isFastEnough(piece.length, monotonicMs() - asked))
-          throw new OciError(
-            'TEMPORARY',
-            `${what}: the registry sends fewer than ${BLOB_MIN_BYTES_PER_SECOND} bytes a second`,
-            { hint: 'Try again later, or use a mirror.' },
-          );
+        if (!isFastEnough(piece.length, monotonicMs() - asked)) throw tooSlow(what);
         asked = monotonicMs();
         const fresh = piece.subarray(Math.min(Math.max(position - at, 0), piece.length));
         at += piece.length;
@@ -144,19 +137,4 @@ async function* read(
     await sleep(backoffMs(failures, policy), signal);
     part = await openPart(descriptor, request, what, position);
   }
-}
-
-/** Says, piece by piece, whether the peer is fast enough. Only the time that we wait for it counts. */
-function rateGuard(windowMs: number): (bytes: number, waitedMs: number) => boolean {
-  let bytes = 0;
-  let waited = 0;
-  return (more, waitedMs) => {
-    bytes += more;
-    waited += waitedMs;
-    if (waited < windowMs) return true;
-    const enough = bytes * 1000 >= waited * BLOB_MIN_BYTES_PER_SECOND;
-    bytes = 0;
-    waited = 0;
-    return enough;
-  };
 }

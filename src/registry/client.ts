@@ -5,13 +5,14 @@
  * registry states; blobs are streams whose reader verifies them. Authorization goes to the registry's origin only.
  */
 
-import type { BlobStream, RawManifest } from '../oci/content.ts';
+import type { BlobPiece, BlobStream, ByteRange, RawManifest } from '../oci/content.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { type Digest, digestOf, parseDigest, verifyDigest } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { ERROR_BODY_MAX_BYTES, MANIFEST_MAX_BYTES } from '../oci/limits.ts';
 import { isNondistributable, MANIFEST_TYPES_ACCEPTED } from '../oci/media-type.ts';
 import { apiHost } from '../oci/reference.ts';
+import { readBlobRanges } from './blob-ranges.ts';
 import { openBlobStream } from './blob-stream.ts';
 import type { Credentials } from './credentials.ts';
 import { DEFAULT_TIMEOUTS, type HttpResponse, type Timeouts, type TlsOptions } from './http.ts';
@@ -41,6 +42,12 @@ export interface RegistryClient {
   /** By tag, or by digest: then the bytes are verified. */
   fetchManifest(tagOrDigest: string): Promise<RawManifest>;
   openBlob(descriptor: Descriptor, options?: { offset?: number; signal?: AbortSignal }): Promise<BlobStream>;
+  /** Exactly these bytes, in their order; throws UNSUPPORTED where the registry has the blob only whole. */
+  readRanges(
+    descriptor: Descriptor,
+    ranges: readonly ByteRange[],
+    signal?: AbortSignal,
+  ): AsyncIterable<BlobPiece>;
   /** Asks the registry whether it lets us in. False where it asked for no credentials. */
   ping(): Promise<boolean>;
   close(): Promise<void>;
@@ -55,6 +62,8 @@ interface GetOptions {
 
 /** Blobs of this size are worth the client that is faster, but slower to load (transport.ts). */
 const BULK_MIN_BYTES = 1024 * 1024;
+/** Statuses that mean: not such ranges, or not so many. */
+const RANGE_REFUSALS: ReadonlySet<number> = new Set([400, 413, 414, 416, 431, 501]);
 /** How many of a layer's foreign URLs are tried. */
 const FOREIGN_URLS_MAX = 4;
 
@@ -153,13 +162,40 @@ export function openRegistryClient(options: RegistryClientOptions): RegistryClie
     return { bytes, mediaType: header(response, 'content-type'), digest: asked ?? digestOf(bytes) };
   }
 
+  const blobName = ({ digest }: Descriptor) => `blob ${digest} of ${quote(`${host}/${repository}`)}`;
+  const rangeSupport = { several: true };
+
+  function readRanges(
+    descriptor: Descriptor,
+    ranges: readonly ByteRange[],
+    signal?: AbortSignal,
+  ): AsyncIterable<BlobPiece> {
+    const what = blobName(descriptor);
+    const bulk = ranges.reduce((sum, { offset, end }) => sum + end - offset, 0) >= BULK_MIN_BYTES;
+    const request = async (range: string | undefined): Promise<HttpResponse> => {
+      const headers = range === undefined ? {} : { range };
+      const response = await get(`/v2/${repository}/blobs/${descriptor.digest}`, headers, { signal, bulk });
+      if (isBlobStatus(response) || RANGE_REFUSALS.has(response.status)) return response;
+      throw await failed(response, what);
+    };
+    const { rateWindowMs } = timeouts;
+    return readBlobRanges(descriptor, ranges, request, {
+      what,
+      policy,
+      rateWindowMs,
+      signal,
+      notice: options.notice,
+      support: rangeSupport,
+    });
+  }
+
   async function openBlob(
     descriptor: Descriptor,
     { offset = 0, signal }: { offset?: number; signal?: AbortSignal } = {},
   ): Promise<BlobStream> {
     const { digest } = descriptor;
     const bulk = descriptor.size >= BULK_MIN_BYTES;
-    const what = `blob ${digest} of ${quote(`${host}/${repository}`)}`;
+    const what = blobName(descriptor);
     const request = async (range: string | undefined): Promise<HttpResponse> => {
       const headers = range === undefined ? {} : { range };
       const response = await get(`/v2/${repository}/blobs/${digest}`, headers, { signal, bulk });
@@ -209,7 +245,7 @@ export function openRegistryClient(options: RegistryClientOptions): RegistryClie
     return authenticator.header() !== undefined;
   }
 
-  return { fetchManifest, openBlob, ping, close: () => transport.close() };
+  return { fetchManifest, openBlob, readRanges, ping, close: () => transport.close() };
 }
 
 function isBlobStatus({ status }: HttpResponse): boolean {

@@ -4,7 +4,7 @@
  * Invariant: whichever endpoint answers, the name is the one the user meant; --creds, --cert-dir, --tls-verify and
  * --plain-http concern the registry itself and never its mirrors, which are other hosts.
  */
-import type { BlobStream } from '../oci/content.ts';
+import type { BlobPiece, BlobStream, ByteRange } from '../oci/content.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { OciError, toOciError } from '../oci/errors.ts';
@@ -125,6 +125,37 @@ export function openDockerSource(
     return { offset: first.answer.offset, body: read() };
   }
 
+  /** What one endpoint does not give comes from the next. */
+  async function* readRanges(
+    descriptor: Descriptor,
+    ranges: readonly ByteRange[],
+    signal?: AbortSignal,
+  ): AsyncGenerator<BlobPiece> {
+    const failed = new Map(wrong.get(descriptor.digest));
+    const givers = new Set<Endpoint>();
+    given.set(descriptor.digest, givers);
+    let position = 0;
+    for (const endpoint of new Set([preferred, ...endpoints])) {
+      if (failed.has(endpoint)) continue;
+      const left = ranges
+        .filter(({ end }) => end > position)
+        .map(({ offset, end }) => ({ offset: Math.max(offset, position), end }));
+      try {
+        for await (const piece of clientOf(endpoint).readRanges(descriptor, left, signal)) {
+          givers.add(endpoint);
+          yield piece;
+          position = piece.offset + piece.bytes.length;
+        }
+        preferred = endpoint;
+        return;
+      } catch (error) {
+        if (signal?.aborted) throw error;
+        fail(endpoint, error, failed);
+      }
+    }
+    throw combine(endpoints.flatMap((endpoint) => failed.get(endpoint) ?? []));
+  }
+
   /** One of several givers is wrong, nobody knows which: the first is left out, so that each try has fewer. */
   function distrust({ digest }: Descriptor, error: OciError): boolean {
     const [endpoint] = given.get(digest) ?? [];
@@ -146,6 +177,7 @@ export function openDockerSource(
       return top;
     },
     openBlob: (descriptor, request = {}) => openBlob(descriptor, request),
+    readRanges,
     distrust,
     async close() {
       for (const client of clients.values()) await client.close();

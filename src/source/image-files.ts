@@ -5,6 +5,7 @@
  * opening never blocks, and nothing is unpacked.
  */
 import type { FileHandle } from 'node:fs/promises';
+import type { BlobPiece, ByteRange } from '../oci/content.ts';
 import { OciError, quote } from '../oci/errors.ts';
 
 /** A stretch of an open file. */
@@ -61,6 +62,25 @@ export async function* readPart(
       if (bytesRead === 0) return;
       position += bytesRead;
       yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await part.close();
+  }
+}
+
+/** These bytes of the part; closes it afterwards. Ends early where the part does. */
+export async function* readRangesOf(
+  part: FilePart,
+  ranges: readonly ByteRange[],
+  signal?: AbortSignal,
+): AsyncGenerator<BlobPiece> {
+  try {
+    for (const { offset, end } of ranges) {
+      let at = offset;
+      for await (const bytes of readPart({ ...part, close: async () => {} }, offset, end, signal)) {
+        yield { offset: at, bytes };
+        at += bytes.length;
+      }
     }
   } finally {
     await part.close();

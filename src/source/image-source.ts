@@ -6,7 +6,7 @@
  * manifests and configurations, applyLayer() for layers.
  */
 
-import type { BlobStream, RawManifest } from '../oci/content.ts';
+import type { BlobPiece, BlobStream, ByteRange, RawManifest } from '../oci/content.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { OciError } from '../oci/errors.ts';
@@ -20,6 +20,15 @@ export interface ImageSource {
   fetchManifest(digest?: Digest): Promise<RawManifest>;
   /** Streams a blob from `offset`; yields at most descriptor.size + 1 bytes in all; not yet verified. */
   openBlob(descriptor: Descriptor, options?: { offset?: number; signal?: AbortSignal }): Promise<BlobStream>;
+  /**
+   * Exactly these bytes of a blob, not yet verified. `ranges` ascend and do not overlap; so do the pieces. Throws
+   * UNSUPPORTED where the blob can be had only whole. Not there: the same of every blob.
+   */
+  readRanges?(
+    descriptor: Descriptor,
+    ranges: readonly ByteRange[],
+    signal?: AbortSignal,
+  ): AsyncIterable<BlobPiece>;
   /**
    * The blob that was read turned out to be wrong. True when it can be had elsewhere: openBlob() asks there from now on.
    * Not there: there is one place alone.

@@ -14,7 +14,7 @@ import { MANIFEST_MAX_BYTES } from '../oci/limits.ts';
 import { openArchiveFiles } from './archive-files.ts';
 import { chooseImage, type NamedImage, splitSpec } from './choose-image.ts';
 import { openDirectoryFiles } from './directory-files.ts';
-import { type ImageFiles, readPart, readWhole } from './image-files.ts';
+import { type ImageFiles, readPart, readRangesOf, readWhole } from './image-files.ts';
 import type { ImageSource } from './image-source.ts';
 import { layoutName } from './local-name.ts';
 
@@ -99,6 +99,9 @@ function sourceOf(
     async openBlob({ digest, size }, { offset = 0, signal } = {}) {
       const part = await files.open(blobPath(digest));
       return { offset, body: readPart(part, offset, size + 1, signal) };
+    },
+    async *readRanges({ digest }, ranges, signal) {
+      yield* readRangesOf(await files.open(blobPath(digest)), ranges, signal);
     },
     close: () => files.close(),
   };

@@ -12,6 +12,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
+import type { ByteRange } from '../../../src/oci/content.ts';
 import type { Descriptor } from '../../../src/oci/descriptor.ts';
 import { type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { OCI_CONFIG, OCI_MANIFEST } from '../../../src/oci/media-type.ts';
@@ -114,6 +115,36 @@ export function sendRange(request: IncomingMessage, response: ServerResponse, bl
     send(response, 206, blob.subarray(from), {
       'content-range': `bytes ${from}-${blob.length - 1}/${blob.length}`,
     });
+}
+
+/** As sendRange(), and any ranges, several of them as multipart/byteranges. */
+export function sendRanges(request: IncomingMessage, response: ServerResponse, blob: Buffer): void {
+  const ranges = (request.headers.range ?? '')
+    .slice('bytes='.length)
+    .split(',')
+    .map((text) => {
+      const [first, last] = text.split('-');
+      return { offset: Number(first), end: last ? Number(last) + 1 : blob.length };
+    });
+  const [{ offset, end }] = ranges as [ByteRange];
+  if (request.headers.range === undefined) send(response, 200, blob);
+  else if (ranges.length > 1)
+    send(response, 206, byteranges(blob, ranges, 'b0'), {
+      'content-type': 'multipart/byteranges; boundary=b0',
+    });
+  else
+    send(response, 206, blob.subarray(offset, end), {
+      'content-range': `bytes ${offset}-${end - 1}/${blob.length}`,
+    });
+}
+
+export function byteranges(blob: Buffer, ranges: readonly ByteRange[], boundary: string): Buffer {
+  const parts = ranges.flatMap(({ offset, end }, i) => [
+    `${i === 0 ? '' : '\r\n'}--${boundary}\r\nContent-Type: application/octet-stream\r\n`,
+    `Content-Range: bytes ${offset}-${end - 1}/${blob.length}\r\n\r\n`,
+    blob.subarray(offset, end),
+  ]);
+  return Buffer.concat([...parts, `\r\n--${boundary}--\r\n`].map((part) => Buffer.from(part as string)));
 }
 
 /** Options that read no file of this machine and do not wait for long; `files` lie below the root. */
