@@ -89,6 +89,34 @@ export function createDecompressor(
   };
 }
 
+/** All of a small stream; refused where it is longer than it should be. */
+export async function decompressWhole(
+  compression: Compression,
+  bytes: Uint8Array,
+  size: number,
+  codecs?: Codecs,
+): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let length = 0;
+  const decompressor = createDecompressor(
+    compression,
+    (piece) => {
+      length += piece.length;
+      if (length > size)
+        throw new OciError('BAD_ARCHIVE', `${compression}: the stream has more than ${size} bytes`);
+      pieces.push(Buffer.from(piece));
+    },
+    codecs,
+  );
+  try {
+    await decompressor.write(bytes);
+    await decompressor.end();
+  } finally {
+    decompressor.close();
+  }
+  return Buffer.concat(pieces);
+}
+
 /** By the library of the system where it is installed, by node:zlib otherwise. */
 function createDecoder(
   compression: 'gzip' | 'zstd',

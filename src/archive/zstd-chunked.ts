@@ -40,15 +40,12 @@ export function zstdChunkedLayer(descriptor: Descriptor): ZstdChunkedLayer | und
   const toc = { ...section(place!, TOC_COMPRESSED_MAX_BYTES, TOC_MAX_BYTES, size), digest };
   const tarSplit = annotations[`${PREFIX}tarsplit-position`];
   if (tarSplit === undefined) return { toc, tarSplit: undefined };
-  const tarSplitDigest = annotations[`${PREFIX}tarsplit-checksum`];
-  return {
-    toc,
-    tarSplit: {
-      ...section(tarSplit, TAR_SPLIT_COMPRESSED_MAX_BYTES, TAR_SPLIT_MAX_BYTES, size),
-      digest:
-        tarSplitDigest === undefined ? undefined : parseDigest(tarSplitDigest, 'digest of tar-split data'),
-    },
-  };
+  const split = section(tarSplit, TAR_SPLIT_COMPRESSED_MAX_BYTES, TAR_SPLIT_MAX_BYTES, size);
+  if (split.offset < toc.end) throw refused(tarSplit);
+  const checksumOfSplit = annotations[`${PREFIX}tarsplit-checksum`];
+  const splitDigest =
+    checksumOfSplit === undefined ? undefined : parseDigest(checksumOfSplit, 'digest of tar-split data');
+  return { toc, tarSplit: { ...split, digest: splitDigest } };
 }
 
 /** `OFFSET:LENGTH:UNPACKED LENGTH` */

@@ -349,6 +349,7 @@ test('annotations', () => {
     [{ 'manifest-position': '10:0:30:1' }, 'BAD_IMAGE', "at '10:0:30'"],
     [{ 'manifest-position': `10:20:${2 ** 40}:1` }, 'UNSUPPORTED', 'larger than we read'],
     [{ 'manifest-position': '1:1:1:1', 'tarsplit-position': '\x1b[2J' }, 'BAD_IMAGE', "at '\\x1b[2J'"],
+    [{ 'manifest-position': '10:20:30:1', 'tarsplit-position': '29:20:30' }, 'BAD_IMAGE', "at '29:20:30'"],
     [{ 'manifest-checksum': 'md5:00' }, 'BAD_IMAGE', "digest of the table of contents 'md5:00'"],
     [{ 'tarsplit-checksum': 'x', ...good }, 'BAD_IMAGE', "digest of tar-split data 'x'"],
   ];

@@ -1,0 +1,238 @@
+/**
+ * One layer of a composefs image by its table of contents: of its blob only the content is fetched that no object has.
+ *
+ * Invariant: a layer that comes with tar-split data is verified by its diffID, as if its blob had been fetched; one without
+ * is known by the digest of its table, which the manifest states, and never by the diffID (chunked-layer.ts). Bytes that
+ * are not those of their digest are an error. Whatever else goes wrong is none: the blob is then fetched whole.
+ */
+import { decompressWhole } from './archive/decompress.ts';
+import {
+  ESTARGZ_FOOTER_BYTES,
+  estargzTocDigest,
+  parseEstargzFooter,
+  unpackEstargzToc,
+} from './archive/estargz.ts';
+import type { TarEntry } from './archive/tar-entry.ts';
+import { parseToc, TOC_COMPRESSED_MAX_BYTES, type TocEntry, type TocFormat } from './archive/toc.ts';
+import { contentRanges } from './archive/toc-content.ts';
+import { zstdChunkedLayer } from './archive/zstd-chunked.ts';
+import { INLINE_MAX_BYTES } from './composefs/inode.ts';
+import type { PlannedLayer } from './fetch-layer.ts';
+import { systemCodecs } from './host/codecs.ts';
+import type { BlobPiece, ByteRange } from './oci/content.ts';
+import { type Digest, verifyDigest } from './oci/digest.ts';
+import { OciError } from './oci/errors.ts';
+import type { ImageSource } from './source/image-source.ts';
+import {
+  checkContent,
+  contentReader,
+  type EntrySink,
+  rebuildTar,
+  type StoredContent,
+  storeContent,
+} from './store/chunked-layer.ts';
+import { type ObjectPaths, type ObjectStage, objectBySha256 } from './store/objects.ts';
+
+/** With more of it to be fetched than this share, a blob comes as fast as a whole. */
+const MISSING_SHARE_MAX = 0.7;
+/** Not worth a request more. */
+const BLOB_MIN_BYTES = 16 * 1024;
+/** What is read of the end of an eStargz blob, to have its table at once: about that share of the blob. */
+const ESTARGZ_TAIL_SHARE = 1 / 50;
+const ESTARGZ_TAIL_MAX_BYTES = 1024 * 1024;
+
+export interface ChunkedFetch {
+  readonly layer: PlannedLayer;
+  readonly source: ImageSource;
+  readonly objects: ObjectPaths;
+  /** Takes new objects; they lie in `objects/` below `directory`. */
+  readonly stage: ObjectStage;
+  readonly directory: string;
+  readonly signal: AbortSignal;
+  /** So many bytes of the blob need not be fetched any more. */
+  onBytes(bytes: number): void;
+  note(message: string): void;
+  /** Starts again with the layer's entries. */
+  begin(): EntrySink;
+}
+
+/** What the layer may be known by. */
+export type LayerIdentity = { readonly kind: 'diffID' } | { readonly kind: 'toc'; readonly digest: Digest };
+
+/** What the end of the blob says. */
+interface Table {
+  readonly format: TocFormat;
+  readonly digest: Digest;
+  readonly entries: readonly TocEntry[];
+  readonly tarSplit: { readonly bytes: Uint8Array; readonly unpackedSize: number } | undefined;
+  /** The table itself, where it is also a file of the layer. */
+  readonly self: { readonly entry: TarEntry; readonly content: Buffer } | undefined;
+  /** That were fetched for it. */
+  readonly bytes: number;
+}
+
+/** Whether the layer's annotations promise a table that is worth asking for. */
+export function mayBeChunked({ descriptor }: PlannedLayer, source: ImageSource): boolean {
+  if (source.readRanges === undefined || descriptor.size < BLOB_MIN_BYTES) return false;
+  try {
+    const zstd = zstdChunkedLayer(descriptor);
+    if (zstd === undefined) return estargzTocDigest(descriptor) !== undefined;
+    return (zstd.tarSplit ?? zstd.toc).end - zstd.toc.offset < MISSING_SHARE_MAX * descriptor.size;
+  } catch {
+    return true; // what is wrong with them is said when they are used
+  }
+}
+
+/** undefined: the layer's blob has to be fetched whole, as if nobody had tried. */
+export async function fetchChunked(fetch: ChunkedFetch): Promise<LayerIdentity | undefined> {
+  for (;;)
+    try {
+      return await attempt(fetch);
+    } catch (error) {
+      if (fetch.signal.aborted || !(error instanceof OciError)) throw error;
+      if (error.code === 'DIGEST_MISMATCH') {
+        if (fetch.source.distrust?.(fetch.layer.descriptor, error) !== true) throw error;
+      } else if (error.code === 'IO_ERROR' || error.code === 'INTERNAL') throw error;
+      else {
+        fetch.note(`${error.message}; fetching the whole layer`);
+        return undefined;
+      }
+    }
+}
+
+async function attempt(fetch: ChunkedFetch): Promise<LayerIdentity | undefined> {
+  const { layer, source, objects, stage, directory, signal } = fetch;
+  const { descriptor } = layer;
+  const table = await fetchTable(fetch);
+  const files = table.entries.filter(({ size }) => size > 0);
+
+  const here = new Map<Digest, StoredContent>();
+  const wanted: TocEntry[] = [];
+  const asked = new Set<Digest>();
+  for (const file of files) {
+    const { digest } = file;
+    if (digest !== undefined && (here.has(digest) || asked.has(digest))) continue;
+    const object = digest === undefined ? undefined : objectBySha256(objects, digest);
+    if (object !== undefined) here.set(digest!, { object });
+    else wanted.push(file);
+    if (digest !== undefined && object === undefined) asked.add(digest);
+  }
+  const ranges = contentRanges(wanted);
+  const missing = ranges.reduce((sum, { offset, end }) => sum + end - offset, 0);
+  if (missing + table.bytes > MISSING_SHARE_MAX * descriptor.size) return undefined;
+
+  let present = descriptor.size - missing;
+  fetch.onBytes(present);
+  async function* pieces(): AsyncGenerator<BlobPiece> {
+    if (ranges.length === 0) return;
+    for await (const piece of source.readRanges!(descriptor, ranges, signal)) {
+      yield piece;
+      present += piece.bytes.length;
+      fetch.onBytes(present);
+    }
+  }
+  const fetched = await storeContent(pieces(), wanted, table.format, stage);
+  const byDigest = new Map(here);
+  for (const { digest, ...content } of fetched.values()) byDigest.set(digest, content);
+  const contentOf = (file: TocEntry) => fetched.get(file) ?? byDigest.get(file.digest!)!;
+
+  const read = contentReader(objects, directory);
+  /** An index of objects may be wrong; nothing else says so where there is no diffID. */
+  const checkObjects = () => {
+    const reused = new Map(files.map((file) => [file.digest, file]));
+    for (const [digest, content] of here) checkContent(read, content, reused.get(digest)!);
+  };
+  const sink = fetch.begin();
+  if (table.tarSplit === undefined) {
+    checkObjects();
+    for (const entry of table.entries) sink(entry, entry.size > 0 ? contentOf(entry) : undefined);
+    if (table.self !== undefined) sink(table.self.entry, storeSelf(stage, table.self.content));
+    return { kind: 'toc', digest: table.digest };
+  }
+  const contents = files.map((file) => ({ size: file.size, content: contentOf(file) }));
+  try {
+    await rebuildTar(table.tarSplit, contents, read, layer.diffID, sink);
+  } catch (error) {
+    if (error instanceof OciError && error.code === 'DIGEST_MISMATCH') checkObjects();
+    throw error;
+  }
+  return { kind: 'diffID' };
+}
+
+function storeSelf(stage: ObjectStage, content: Buffer): StoredContent {
+  if (content.length <= INLINE_MAX_BYTES) return { inline: content };
+  const writer = stage.create({ size: content.length });
+  writer.write(content);
+  return { object: writer.finish() };
+}
+
+async function fetchTable(fetch: ChunkedFetch): Promise<Table> {
+  const { descriptor } = fetch.layer;
+  const zstd = zstdChunkedLayer(descriptor);
+  if (zstd === undefined) return fetchEstargzTable(fetch, estargzTocDigest(descriptor)!);
+  const { toc, tarSplit } = zstd;
+  const [tocBytes, splitBytes] = await fetchSections(fetch, tarSplit === undefined ? [toc] : [toc, tarSplit]);
+  verifyDigest(tocBytes!, toc.digest, 'table of contents');
+  if (tarSplit?.digest !== undefined) verifyDigest(splitBytes!, tarSplit.digest, 'tar-split data');
+  const json = await decompressWhole('zstd', tocBytes!, toc.unpackedSize, systemCodecs);
+  const { entries } = parseToc(json, 'zstd:chunked', toc.offset);
+  if (tarSplit === undefined) refuseReplacedNames(entries);
+  return {
+    format: 'zstd:chunked',
+    digest: toc.digest,
+    entries,
+    tarSplit: tarSplit && { bytes: splitBytes!, unpackedSize: tarSplit.unpackedSize },
+    self: undefined,
+    bytes: tocBytes!.length + (splitBytes?.length ?? 0),
+  };
+}
+
+async function fetchEstargzTable(fetch: ChunkedFetch, digest: Digest): Promise<Table> {
+  const { size } = fetch.layer.descriptor;
+  const tailBytes = Math.min(Math.ceil(size * ESTARGZ_TAIL_SHARE), ESTARGZ_TAIL_MAX_BYTES);
+  const tailAt = size - Math.max(tailBytes, ESTARGZ_FOOTER_BYTES);
+  const [tail] = await fetchSections(fetch, [{ offset: tailAt, end: size }]);
+  const footerAt = size - ESTARGZ_FOOTER_BYTES;
+  const tocAt = parseEstargzFooter(tail!.subarray(footerAt - tailAt), size);
+  if (footerAt - tocAt > TOC_COMPRESSED_MAX_BYTES)
+    throw new OciError('UNSUPPORTED', "the layer's table of contents is larger than we read");
+  const [before] = tocAt < tailAt ? await fetchSections(fetch, [{ offset: tocAt, end: tailAt }]) : [];
+  const rest = tail!.subarray(Math.max(tocAt - tailAt, 0), footerAt - tailAt);
+  const { json, entry } = await unpackEstargzToc(
+    Buffer.concat([before ?? Buffer.alloc(0), rest]),
+    digest,
+    systemCodecs,
+  );
+  const { entries } = parseToc(json, 'eStargz', tocAt);
+  refuseReplacedNames(entries);
+  return {
+    format: 'eStargz',
+    digest,
+    entries,
+    tarSplit: undefined,
+    self: { entry, content: json },
+    bytes: tail!.length + (before?.length ?? 0),
+  };
+}
+
+/** JSON has no place for names that are not UTF-8: their writers put this character for what they cannot say. */
+function refuseReplacedNames(entries: readonly TocEntry[]): void {
+  const replaced = entries.some(({ path, linkPath }) => /\xef\xbf\xbd/.test(path + linkPath));
+  if (replaced)
+    throw new OciError('UNSUPPORTED', 'the layer has names that its table of contents cannot hold');
+}
+
+/** A few stretches of the blob, whole. */
+async function fetchSections(fetch: ChunkedFetch, sections: readonly ByteRange[]): Promise<Buffer[]> {
+  const { layer, source, signal } = fetch;
+  const buffers = sections.map(({ offset, end }) => Buffer.alloc(end - offset));
+  let filled = 0;
+  for await (const { offset, bytes } of source.readRanges!(layer.descriptor, sections, signal)) {
+    const index = sections.findIndex(({ end }) => offset < end);
+    buffers[index]!.set(bytes, offset - sections[index]!.offset);
+    filled += bytes.length;
+  }
+  if (filled !== buffers.reduce((sum, { length }) => sum + length, 0))
+    throw new OciError('SIZE_MISMATCH', 'the blob ends before its table of contents');
+  return buffers;
+}

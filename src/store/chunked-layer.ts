@@ -1,0 +1,193 @@
+/**
+ * A layer that has a table of contents, made of objects: those that are here, and new ones from ranges of its blob.
+ *
+ * Invariant: with tar-split data the entries are those of the tar, made again from it, whose digest is the diffID; what the
+ * table says about them does not count. Without, they are the table's, and the layer is known by the table's digest
+ * alone: nothing may take it for the layer of that diffID.
+ */
+import { createHash } from 'node:crypto';
+import { closeSync, openSync, readSync } from 'node:fs';
+import { join } from 'node:path';
+import { createDecompressor } from '../archive/decompress.ts';
+import type { TarEntry } from '../archive/tar-entry.ts';
+import { createTarParser } from '../archive/tar-parser.ts';
+import { createTarSplitParser } from '../archive/tar-split.ts';
+import type { TocEntry, TocFormat } from '../archive/toc.ts';
+import { createContentReader } from '../archive/toc-content.ts';
+import { INLINE_MAX_BYTES } from '../composefs/inode.ts';
+import type { VerityDigest } from '../composefs/verity-digest.ts';
+import { systemCodecs } from '../host/codecs.ts';
+import type { BlobPiece } from '../oci/content.ts';
+import { type DiffID, type Digest, digestMismatch } from '../oci/digest.ts';
+import { OciError, quote } from '../oci/errors.ts';
+import { type ObjectPaths, type ObjectStage, type ObjectWriter, objectPath } from './objects.ts';
+
+/** Where the content of a file is: an object, or, when it is small, here. */
+export type StoredContent = { readonly object: VerityDigest } | { readonly inline: Buffer };
+
+/** Hears of a layer's entries in their order, with the content of files that have some. */
+export type EntrySink = (entry: TarEntry, content: StoredContent | undefined) => void;
+
+const READ_BYTES = 256 * 1024;
+
+/** Makes objects of the content in `pieces`, the ranges of `wanted`; returns it by its digest. */
+export async function storeContent(
+  pieces: AsyncIterable<BlobPiece>,
+  wanted: readonly TocEntry[],
+  format: TocFormat,
+  stage: ObjectStage,
+): Promise<Map<TocEntry, StoredContent & { readonly digest: Digest }>> {
+  const stored = new Map<TocEntry, StoredContent & { readonly digest: Digest }>();
+  let writer: ObjectWriter | undefined;
+  let inline: Buffer[] = [];
+  const reader = createContentReader(
+    wanted,
+    format,
+    {
+      begin({ size }) {
+        if (size > INLINE_MAX_BYTES) writer = stage.create({ size });
+      },
+      data(bytes) {
+        if (writer === undefined) inline.push(Buffer.from(bytes));
+        else writer.write(bytes);
+      },
+      end(entry, digest) {
+        const content =
+          writer === undefined ? { inline: Buffer.concat(inline) } : { object: writer.finish() };
+        writer = undefined;
+        inline = [];
+        stored.set(entry, { ...content, digest });
+      },
+    },
+    systemCodecs,
+  );
+  try {
+    for await (const piece of pieces) await reader.write(piece);
+    await reader.end();
+  } finally {
+    reader.close();
+    writer?.abort();
+  }
+  return stored;
+}
+
+/** Reads content, wherever it is by now. `directory`: that of the object stage. */
+export function contentReader(paths: ObjectPaths, directory: string) {
+  const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+
+  function open(object: VerityDigest): number {
+    try {
+      return openSync(join(directory, 'objects', object), 'r');
+    } catch {
+      return openSync(objectPath(paths, object), 'r');
+    }
+  }
+
+  /** Gives at most `size` bytes, in pieces that are valid during the call; throws IO_ERROR where there are fewer. */
+  return (content: StoredContent, size: number, onData: (bytes: Buffer) => void): void => {
+    if ('inline' in content) {
+      onData(content.inline);
+      return;
+    }
+    const fd = open(content.object);
+    try {
+      for (let left = size; left > 0; ) {
+        const length = readSync(fd, buffer, 0, Math.min(left, READ_BYTES), null);
+        if (length === 0) throw damaged(content.object);
+        onData(buffer.subarray(0, length));
+        left -= length;
+      }
+    } finally {
+      closeSync(fd);
+    }
+  };
+}
+
+export type ReadContent = ReturnType<typeof contentReader>;
+
+/** Throws IO_ERROR for an object that is not what the index of the store takes it for. */
+export function checkContent(read: ReadContent, content: StoredContent, { size, digest }: TocEntry): void {
+  if ('inline' in content || digest === undefined) return;
+  const hash = createHash('sha256');
+  read(content, size, (bytes) => void hash.update(bytes));
+  if (`sha256:${hash.digest('hex')}` !== digest) throw damaged(content.object);
+}
+
+/**
+ * The tar of a layer, byte for byte, from its tar-split data (zstd) and the content of its files; gives its entries to
+ * `sink`. Throws DIGEST_MISMATCH where it is not that of the diffID, BAD_ARCHIVE where data and tar do not fit.
+ */
+export async function rebuildTar(
+  tarSplit: { readonly bytes: Uint8Array; readonly unpackedSize: number },
+  files: readonly { readonly size: number; readonly content: StoredContent }[],
+  read: ReadContent,
+  diffID: DiffID,
+  sink: EntrySink,
+): Promise<void> {
+  const hash = createHash('sha256');
+  let next = 0;
+  /** The entry whose content is to come, and whose content it is. */
+  let file: TarEntry | undefined;
+  let content: StoredContent | undefined;
+  const parser = createTarParser({
+    entry(entry) {
+      if (entry.type === 'file' && entry.size > 0) file = entry;
+      else sink(entry, undefined);
+    },
+    data() {
+      if (content === undefined) throw unfit();
+    },
+    end() {
+      if (file === undefined) return; // an empty one
+      if (content === undefined) throw unfit();
+      sink(file, content);
+      file = undefined;
+    },
+  });
+  const push = (bytes: Buffer) => {
+    hash.update(bytes);
+    parser.push(bytes);
+  };
+  const split = createTarSplitParser({
+    segment: push,
+    content(size) {
+      const known = files[next++];
+      if (known?.size !== size || file?.size !== size || file.sparse) throw unfit();
+      content = known.content;
+      read(content, size, push);
+      content = undefined;
+      if (file !== undefined) throw unfit();
+    },
+  });
+  let unpacked = 0;
+  const decompressor = createDecompressor(
+    'zstd',
+    (bytes) => {
+      unpacked += bytes.length;
+      if (unpacked > tarSplit.unpackedSize) throw unfit();
+      split.push(bytes);
+    },
+    systemCodecs,
+  );
+  try {
+    await decompressor.write(tarSplit.bytes);
+    await decompressor.end();
+    split.end();
+    parser.end();
+  } finally {
+    decompressor.close();
+  }
+  if (next !== files.length) throw unfit();
+  const got = `sha256:${hash.digest('hex')}` as Digest;
+  if (got !== diffID) throw digestMismatch('diffID of the layer, from its table of contents', got, diffID);
+}
+
+function unfit(): OciError {
+  return new OciError('BAD_ARCHIVE', 'the tar-split data and the table of contents do not fit');
+}
+
+function damaged(object: VerityDigest): OciError {
+  return new OciError('IO_ERROR', `the object ${quote(object)} is damaged`, {
+    hint: 'Run: ocictl fsck --repair',
+  });
+}

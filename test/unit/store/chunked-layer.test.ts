@@ -1,0 +1,364 @@
+/** Layers made from their tables of contents: what is fetched, what comes of it, and what becomes of lies. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { TarEntry } from '../../../src/archive/tar-entry.ts';
+import type { TocEntry } from '../../../src/archive/toc.ts';
+import { fetchChunked, type LayerIdentity, mayBeChunked } from '../../../src/fetch-chunked-layer.ts';
+import type { ByteRange } from '../../../src/oci/content.ts';
+import { type ChainID, type Digest, digestOf } from '../../../src/oci/digest.ts';
+import { type ErrorCode, OciError } from '../../../src/oci/errors.ts';
+import type { ImageSource } from '../../../src/source/image-source.ts';
+import { contentReader, type StoredContent } from '../../../src/store/chunked-layer.ts';
+import { commitObjects, objectBySha256, objectPath, openObjectStage } from '../../../src/store/objects.ts';
+import { type BuiltLayer, estargz, locate, zstdChunked } from '../archive/chunked-builder.ts';
+import { directory, file, hardLink, tar, whiteout } from '../archive/tar-builder.ts';
+import { rejectsOci } from '../expect-error.ts';
+
+const BIG = randomBytes(300_000);
+const SHARED = Array.from({ length: 40 }, (_, i) =>
+  file(`./usr/f${i}`, randomBytes(2000).toString('hex'), { mtime: i }),
+);
+const base = (changed: string) =>
+  tar(
+    directory('.'),
+    directory('./usr'),
+    ...SHARED,
+    file('./big', '', { data: BIG }),
+    file('./etc', changed, { mode: 0o4750, uid: 7 }),
+    file('./twice', changed),
+    file('./tiny', 'x'),
+    file('./empty'),
+    whiteout('./gone'),
+    hardLink('./link', './big'),
+  );
+const FIRST = base('a'.repeat(5000));
+const SECOND = base(randomBytes(3000).toString('hex'));
+
+interface Outcome {
+  readonly identity: LayerIdentity | undefined;
+  readonly entries: { entry: TarEntry; content: Digest | undefined }[];
+  /** What was asked of the source. */
+  readonly asked: ByteRange[][];
+  readonly notes: string[];
+  readonly bytes: number[];
+}
+
+interface Fakes {
+  readonly blob?: Buffer;
+  readonly distrust?: ImageSource['distrust'];
+  readonly readRanges?: ImageSource['readRanges'];
+}
+
+function openStore(t: TestContext) {
+  const root = mkdtempSync(join(tmpdir(), 'ocictl-chunked-'));
+  t.after(() => rmSync(root, { recursive: true }));
+  const objects = { objects: join(root, 'objects'), objectsBySha256: join(root, 'objects-by-sha256') };
+  let stages = 0;
+  return {
+    objects,
+    async fetch(layer: BuiltLayer, fakes: Fakes = {}): Promise<Outcome> {
+      const directory = join(root, `stage${stages++}`);
+      mkdirSync(directory);
+      const stage = openObjectStage(objects, directory);
+      const asked: ByteRange[][] = [];
+      const notes: string[] = [];
+      const bytes: number[] = [];
+      let entries: { entry: TarEntry; stored: StoredContent | undefined }[] = [];
+      const source = {
+        async *readRanges(_descriptor: unknown, ranges: readonly ByteRange[]) {
+          asked.push([...ranges]);
+          for (const { offset, end } of ranges)
+            for (let at = offset; at < end; at += 10_000)
+              yield {
+                offset: at,
+                bytes: (fakes.blob ?? layer.blob).subarray(at, Math.min(end, at + 10_000)),
+              };
+        },
+        ...fakes,
+      } as unknown as ImageSource;
+      try {
+        const identity = await fetchChunked({
+          layer: {
+            descriptor: layer.descriptor,
+            diffID: layer.diffID,
+            chainID: layer.diffID as unknown as ChainID,
+          },
+          source,
+          objects,
+          stage,
+          directory,
+          signal: new AbortController().signal,
+          onBytes: (count) => void bytes.push(count),
+          note: (message) => void notes.push(message),
+          begin() {
+            entries = [];
+            return (entry, stored) => void entries.push({ entry, stored });
+          },
+        });
+        stage.close();
+        const read = contentReader(objects, directory);
+        const contents = entries.map(({ entry, stored }) => {
+          const pieces: Buffer[] = [];
+          if (stored !== undefined) read(stored, entry.size, (piece) => void pieces.push(Buffer.from(piece)));
+          const { digest: _, chunks: __, ...own } = entry as TocEntry;
+          return { entry: own, content: stored && digestOf(Buffer.concat(pieces)) };
+        });
+        commitObjects(objects, directory);
+        return { identity, entries: contents, asked, notes, bytes };
+      } finally {
+        rmSync(directory, { recursive: true });
+      }
+    },
+  };
+}
+
+/** What an ordinary reader sees in a tar. */
+function seen(archive: Buffer): Outcome['entries'] {
+  return locate(archive).map(({ entry, start }) => ({
+    entry,
+    content: entry.size > 0 ? digestOf(archive.subarray(start, start + entry.size)) : undefined,
+  }));
+}
+
+const total = (ranges: readonly ByteRange[]) =>
+  ranges.reduce((sum, { offset, end }) => sum + end - offset, 0);
+
+/** With the objects of the first layer there. */
+async function filled(t: TestContext, build: (tar: Buffer) => BuiltLayer) {
+  const store = openStore(t);
+  const layer = build(FIRST);
+  // Of a store with half of them, the rest is not too much to be fetched apart.
+  const stage = join(store.objects.objects, '../first');
+  mkdirSync(stage);
+  const made = openObjectStage(store.objects, stage);
+  for (const { entry, start } of locate(FIRST))
+    if (entry.size > 64) {
+      const writer = made.create({ size: entry.size });
+      writer.write(FIRST.subarray(start, start + entry.size));
+      writer.finish();
+    }
+  made.close();
+  commitObjects(store.objects, stage);
+  return { store, layer };
+}
+
+const FORMATS: Record<string, (tar: Buffer) => BuiltLayer> = {
+  'zstd:chunked': (bytes) => zstdChunked(bytes),
+  'zstd:chunked without tar-split data': (bytes) => zstdChunked(bytes, { tarSplit: false }),
+  eStargz: (bytes) => estargz(bytes),
+  'eStargz in chunks': (bytes) => estargz(bytes, { chunkBytes: 1000 }),
+  'eStargz, files that share a member': (bytes) => estargz(bytes, { minMemberBytes: 20_000 }),
+};
+
+for (const [name, build] of Object.entries(FORMATS))
+  test(`${name}: only what is missing is fetched, and the layer is what its tar says`, async (t) => {
+    const { store } = await filled(t, build);
+    const layer = build(SECOND);
+    assert.ok(mayBeChunked({ descriptor: layer.descriptor } as never, { readRanges() {} } as never));
+    const { identity, entries, asked, notes, bytes } = await store.fetch(layer);
+    assert.deepEqual(notes, []);
+    assert.deepEqual(entries, seen(layer.tar));
+    if (name === 'zstd:chunked') assert.deepEqual(identity, { kind: 'diffID' });
+    else {
+      const annotations = Object.values(layer.descriptor.annotations!);
+      assert.equal(identity?.kind, 'toc');
+      assert.ok(annotations.includes((identity as { digest: string }).digest));
+    }
+    // the table, then the content of etc (once, though it is there twice) and tiny
+    const content = asked.at(-1)!;
+    assert.ok(content.length >= 1, JSON.stringify(asked));
+    assert.ok(total(content) < (name.includes('share') ? 60_000 : 8000), `${total(content)} bytes`);
+    assert.equal(bytes.at(-1), layer.blob.length);
+    assert.equal(bytes[0], layer.blob.length - total(content));
+    // and now nothing but the table and what is too small to be an object
+    const again = await store.fetch(layer);
+    assert.deepEqual(again.entries, entries);
+    assert.ok(
+      total(again.asked.flat()) - total(asked.slice(0, -1).flat()) < (name.includes('share') ? 60_000 : 500),
+    );
+  });
+
+test('a layer that is all new is left to be fetched whole', async (t) => {
+  for (const build of Object.values(FORMATS)) {
+    const store = openStore(t);
+    const { identity, asked, notes } = await store.fetch(build(FIRST));
+    assert.equal(identity, undefined);
+    assert.deepEqual(notes, []);
+    assert.ok(
+      asked.length === 1 || (asked.length === 2 && total(asked[1]!) < 100_000),
+      JSON.stringify(asked),
+    );
+  }
+});
+
+test('a table that is changed is an error', async (t) => {
+  for (const build of Object.values(FORMATS)) {
+    const { store } = await filled(t, build);
+    const layer = build(SECOND);
+    const position = layer.descriptor.annotations!['io.github.containers.zstd-chunked.manifest-position'];
+    const blob = Buffer.from(layer.blob);
+    // In the middle of the table; of a gzip stream the last byte of its content's checksum.
+    const at = position === undefined ? blob.length - 51 - 6 : Number(position.split(':')[0]) + 300;
+    blob[at]! ^= 1;
+    const outcome = store.fetch(layer, { blob });
+    if (position === undefined) {
+      // Such a stream is damaged before its digest is known: the whole blob decides.
+      assert.match((await outcome).notes.join(), /gzip: .*; fetching the whole layer$/);
+      assert.equal((await outcome).identity, undefined);
+    } else await rejectsOci(outcome, 'DIGEST_MISMATCH', 'table of contents: got sha256:');
+  }
+});
+
+test('a table of another layer is an error, unless there is somewhere else to ask', async (t) => {
+  const { store } = await filled(t, FORMATS['eStargz']!);
+  const layer = estargz(SECOND);
+  const other = estargz(FIRST);
+  const lying = { ...layer, blob: other.blob, descriptor: { ...layer.descriptor, size: other.blob.length } };
+  await rejectsOci(store.fetch(lying), 'DIGEST_MISMATCH', 'table of contents: got sha256:');
+  let asked = 0;
+  const distrust = () => ++asked < 3;
+  await rejectsOci(store.fetch(lying, { distrust }), 'DIGEST_MISMATCH', 'table of contents: got sha256:');
+  assert.equal(asked, 3);
+});
+
+test('content with another digest is an error', async (t) => {
+  const { store } = await filled(t, FORMATS['zstd:chunked']!);
+  const layer = zstdChunked(SECOND, {
+    edit: ({ entries }) => {
+      for (const entry of entries)
+        if (entry['name'] === './etc') entry['digest'] = `sha256:${'0'.repeat(64)}`;
+    },
+  });
+  await rejectsOci(store.fetch(layer), 'DIGEST_MISMATCH', "content of './etc': got sha256:");
+});
+
+test('a tar that is not that of the diffID is an error', async (t) => {
+  const { store } = await filled(t, FORMATS['zstd:chunked']!);
+  // A table that lies: what is here already is not what the tar has.
+  const layer = zstdChunked(SECOND, {
+    edit: ({ entries }) => {
+      const [a, b] = entries.filter(({ name }) => /f[12]$/.test(String(name)));
+      [a!['digest'], b!['digest']] = [b!['digest'], a!['digest']];
+    },
+  });
+  await rejectsOci(
+    store.fetch(layer),
+    'DIGEST_MISMATCH',
+    'diffID of the layer, from its table of contents: got',
+  );
+});
+
+test('an object that is damaged is named', async (t) => {
+  for (const build of [FORMATS['zstd:chunked']!, FORMATS['eStargz']!]) {
+    const { store } = await filled(t, build);
+    const layer = build(SECOND);
+    const row = layer.toc.entries.find(({ name }) => name === './usr/f5')!;
+    const object = objectBySha256(store.objects, row['digest'] as never)!;
+    const path = objectPath(store.objects, object);
+    const content = readFileSync(path);
+    content[7]! ^= 1;
+    writeFileSync(path, content);
+    await rejectsOci(store.fetch(layer), 'IO_ERROR', `the object '${object}' is damaged`);
+    writeFileSync(path, content.subarray(1));
+    await rejectsOci(store.fetch(layer), 'IO_ERROR', `the object '${object}' is damaged`);
+  }
+});
+
+test('all other trouble leads to the whole blob, and says why', async (t) => {
+  const { store } = await filled(t, FORMATS['zstd:chunked']!);
+  const good = zstdChunked(SECOND);
+  const prefix = 'io.github.containers.zstd-chunked.';
+  const annotated = (changed: Record<string, string>) => ({
+    ...good,
+    descriptor: { ...good.descriptor, annotations: { ...good.descriptor.annotations, ...changed } },
+  });
+  const edited = (edit: (entries: Record<string, unknown>[]) => unknown) =>
+    zstdChunked(SECOND, { edit: ({ entries }) => edit(entries) });
+  const failing = (code: ErrorCode) => ({
+    // biome-ignore lint/correctness/useYield: it fails before
+    async *readRanges(): AsyncGenerator<never> {
+      throw new OciError(code, 'no ranges today');
+    },
+  });
+  const splitAt = good.descriptor.annotations![`${prefix}tarsplit-position`]!.split(':').map(Number);
+  const noSplit = Buffer.from(good.blob);
+  noSplit.fill(7, splitAt[0], splitAt[0]! + splitAt[1]!);
+  const cases: [name: string, layer: BuiltLayer, fakes: Fakes, note: RegExp][] = [
+    ['whole only', good, failing('UNSUPPORTED'), /^no ranges today; fetching the whole layer$/],
+    ['no answer', good, failing('TEMPORARY'), /^no ranges today;/],
+    ['not allowed', good, failing('DENIED'), /^no ranges today;/],
+    [
+      'place',
+      annotated({ [`${prefix}manifest-position`]: '1:2:3:4' }),
+      {},
+      /place its table of contents at '1:2:3:4'/,
+    ],
+    [
+      'short table',
+      annotated({
+        [`${prefix}manifest-position`]: good.descriptor.annotations![`${prefix}manifest-position`]!.replace(
+          /\d+:1$/,
+          '10:1',
+        ),
+      }),
+      {},
+      /has more than 10 bytes/,
+    ],
+    ['row', edited((e) => Object.assign(e[5]!, { uid: 2 ** 32 })), {}, /uid 4294967296 is not in the range/],
+    [
+      'a file too few',
+      edited((e) => e.splice(5, 1)),
+      {},
+      /the tar-split data and the table of contents do not fit/,
+    ],
+    [
+      'a file too many',
+      edited((e) => e.push({ ...e.at(-5), name: 'more', offset: 1, endOffset: 9 })),
+      {},
+      /content at 1 to 9/,
+    ],
+    ['tar-split data', good, { blob: noSplit }, /is said to be zstd, but is something else/],
+    ['the blob ends', good, { async *readRanges() {} } as never, /ends before its table of contents/],
+  ];
+  for (const [name, layer, fakes, note] of cases) {
+    const { identity, notes } = await store.fetch(layer, fakes);
+    assert.equal(identity, undefined, name);
+    assert.equal(notes.length, 1, name);
+    assert.match(notes[0]!, note, name);
+  }
+});
+
+test('names that JSON cannot hold', async (t) => {
+  const odd = tar(...SHARED, file('./etc', 'new'.repeat(100)), {
+    name: Buffer.from('./f\xff', 'latin1'),
+    data: 'y',
+  });
+  const { store } = await filled(t, FORMATS['zstd:chunked']!);
+  const { identity, entries } = await store.fetch(zstdChunked(odd));
+  assert.deepEqual(identity, { kind: 'diffID' });
+  assert.equal(entries.at(-1)!.entry.path, './f\xff');
+  const { notes } = await store.fetch(estargz(odd));
+  assert.match(notes[0]!, /has names that its table of contents cannot hold/);
+});
+
+test('layers that nobody would ask for a table', () => {
+  const ask = (layer: BuiltLayer, source: object = { readRanges() {} }) =>
+    mayBeChunked({ descriptor: layer.descriptor } as never, source as never);
+  const layer = zstdChunked(SECOND);
+  assert.equal(ask(layer), true);
+  assert.equal(ask(layer, {}), false);
+  assert.equal(ask(zstdChunked(tar(file('a', 'b')))), false);
+  assert.equal(ask({ ...layer, descriptor: { ...layer.descriptor, annotations: {} } }), false);
+  // A table that is most of the blob.
+  const position = {
+    'io.github.containers.zstd-chunked.manifest-position': `0:${layer.blob.length - 9}:100:1`,
+  };
+  const annotations = { ...layer.descriptor.annotations, ...position };
+  assert.equal(ask({ ...layer, descriptor: { ...layer.descriptor, annotations } }), true); // its tar-split data lies wrong
+  delete (annotations as Record<string, string>)['io.github.containers.zstd-chunked.tarsplit-position'];
+  assert.equal(ask({ ...layer, descriptor: { ...layer.descriptor, annotations } }), false);
+});
