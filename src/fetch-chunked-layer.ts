@@ -28,10 +28,10 @@ import {
   contentReader,
   type EntrySink,
   rebuildTar,
-  type StoredContent,
   storeContent,
 } from './store/chunked-layer.ts';
 import { type ObjectPaths, type ObjectStage, objectBySha256 } from './store/objects.ts';
+import type { StoredContent } from './store/stream-writer.ts';
 
 /** With more of it to be fetched than this share, a blob comes as fast as a whole. */
 const MISSING_SHARE_MAX = 0.7;

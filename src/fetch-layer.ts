@@ -27,7 +27,8 @@ export type LayerEvent =
   | { readonly type: 'layer-reused'; readonly index: number }
   | { readonly type: 'layer-started'; readonly index: number; readonly bytes: number }
   | { readonly type: 'layer-progress'; readonly index: number; readonly bytes: number }
-  | { readonly type: 'layer-done'; readonly index: number };
+  | { readonly type: 'layer-done'; readonly index: number }
+  | { readonly type: 'note'; readonly message: string };
 
 export interface LayerTask<T> {
   readonly layer: PlannedLayer;

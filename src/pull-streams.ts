@@ -6,12 +6,12 @@
 import { availableParallelism } from 'node:os';
 import {
   type FetchOptions,
-  fetchAndApply,
   isWorthResuming,
   type LayerTask,
   type PlannedLayer,
   slots,
 } from './fetch-layer.ts';
+import { fetchStream } from './fetch-stream.ts';
 import type { Waiting } from './host/lock.ts';
 import { OciError } from './oci/errors.ts';
 import type { LayerPull } from './pull-layers.ts';
@@ -57,7 +57,7 @@ export async function pullStreams(layers: readonly PlannedLayer[], pull: LayerPu
       restart: stage.restart,
     };
     tasks.push(task);
-    const applied = fetchAndApply(task, fetching);
+    const applied = fetchStream(task, stage, store.objects, fetching);
     applied.catch((error) => failure.abort(error)); // the first failure ends the others
     running.push(applied);
     return stage;

@@ -26,8 +26,7 @@ export type PullPolicy = 'always' | 'missing' | 'newer';
 
 export type PullEvent =
   | LayerEvent
-  | { readonly type: 'resolved'; readonly digest: Digest; readonly layers: readonly PlannedLayer[] }
-  | { readonly type: 'note'; readonly message: string };
+  | { readonly type: 'resolved'; readonly digest: Digest; readonly layers: readonly PlannedLayer[] };
 
 export interface PullOptions {
   readonly store: Store;

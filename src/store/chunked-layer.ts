@@ -21,9 +21,7 @@ import type { BlobPiece } from '../oci/content.ts';
 import { type DiffID, type Digest, digestMismatch } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type ObjectPaths, type ObjectStage, type ObjectWriter, objectPath } from './objects.ts';
-
-/** Where the content of a file is: an object, or, when it is small, here. */
-export type StoredContent = { readonly object: VerityDigest } | { readonly inline: Buffer };
+import type { StoredContent } from './stream-writer.ts';
 
 /** Hears of a layer's entries in their order, with the content of files that have some. */
 export type EntrySink = (entry: TarEntry, content: StoredContent | undefined) => void;

@@ -8,9 +8,15 @@ import { Refusal } from '../archive/refusal.ts';
 import type { TarEntry } from '../archive/tar-entry.ts';
 import type { TarHandler } from '../archive/tar-parser.ts';
 import { INLINE_MAX_BYTES, type Inode, type LayerRecord } from '../composefs/inode.ts';
+import type { VerityDigest } from '../composefs/verity-digest.ts';
 import type { ObjectStage, ObjectWriter } from './objects.ts';
 
+/** Where the content of a file is: an object, or, when it is small, here. */
+export type StoredContent = { readonly object: VerityDigest } | { readonly inline: Buffer };
+
 export interface StreamWriter extends TarHandler {
+  /** `content`: of a file whose content is here, so that no data comes for it. */
+  entry(entry: TarEntry, content?: StoredContent): void;
   /** Counted so far: tar entries, and bytes of file content. */
   readonly entries: number;
   readonly sizeBytes: number;
@@ -59,7 +65,7 @@ export function createStreamWriter(objects: ObjectStage, add: (record: LayerReco
     get sizeBytes() {
       return sizeBytes;
     },
-    entry(entry) {
+    entry(entry, known) {
       if (++entries > ENTRIES_MAX) throw new Refusal(`the layer has more than ${ENTRIES_MAX} entries`);
       const names = splitPath(entry.path);
       const path = names.join('/');
@@ -73,6 +79,9 @@ export function createStreamWriter(objects: ObjectStage, add: (record: LayerReco
       } else if (entry.type === 'hardLink') {
         if (splitPath(entry.linkPath).length === 0) throw new Refusal('a hard link to a directory');
         add({ kind: 'hardLink', path, target: entry.linkPath });
+      } else if (entry.type === 'file' && known !== undefined) {
+        sizeBytes += entry.size;
+        add({ kind: 'inode', path, inode: inodeOf(entry, { size: entry.size, ...known }) });
       } else if (entry.type === 'file') {
         const { size, sparse } = entry;
         const writer = size > INLINE_MAX_BYTES ? objects.create({ size, sparse }) : undefined;
