@@ -9,7 +9,7 @@ import { type FetchOptions, fetchAndApply, type LayerTask, layerName } from './f
 import { type AppliedStream, STREAM_FILE } from './store/apply-stream.ts';
 import type { StreamStage } from './store/composefs-images.ts';
 import { type ObjectPaths, openObjectStage } from './store/objects.ts';
-import { createStreamWriter } from './store/stream-writer.ts';
+import { createStreamWriter, NO_CONTENT } from './store/stream-writer.ts';
 import { createStreamFile } from './store/streams.ts';
 
 export async function fetchStream(
@@ -62,7 +62,7 @@ async function fetchByTable(
         rmSync(path, { force: true });
         stream = createStreamFile(path);
         writer = createStreamWriter(objects, stream.add);
-        return writer.entry;
+        return (entry, content) => writer.entry(entry, content ?? NO_CONTENT);
       },
     });
     if (identity === undefined) return undefined;

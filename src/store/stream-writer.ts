@@ -13,6 +13,7 @@ import type { ObjectStage, ObjectWriter } from './objects.ts';
 
 /** Where the content of a file is: an object, or, when it is small, here. */
 export type StoredContent = { readonly object: VerityDigest } | { readonly inline: Buffer };
+export const NO_CONTENT: StoredContent = { inline: Buffer.alloc(0) };
 
 export interface StreamWriter extends TarHandler {
   /** `content`: of a file whose content is here, so that no data comes for it. */
@@ -81,7 +82,8 @@ export function createStreamWriter(objects: ObjectStage, add: (record: LayerReco
         add({ kind: 'hardLink', path, target: entry.linkPath });
       } else if (entry.type === 'file' && known !== undefined) {
         sizeBytes += entry.size;
-        add({ kind: 'inode', path, inode: inodeOf(entry, { size: entry.size, ...known }) });
+        const content = entry.size === 0 ? {} : known;
+        add({ kind: 'inode', path, inode: inodeOf(entry, { size: entry.size, ...content }) });
       } else if (entry.type === 'file') {
         const { size, sparse } = entry;
         const writer = size > INLINE_MAX_BYTES ? objects.create({ size, sparse }) : undefined;
