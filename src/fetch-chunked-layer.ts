@@ -71,6 +71,17 @@ interface Table {
   readonly bytes: number;
 }
 
+/** The digest of its table of contents, where nothing else would vouch for a layer that is made from it. */
+export function tableIdentity({ descriptor }: PlannedLayer): Digest | undefined {
+  try {
+    const zstd = zstdChunkedLayer(descriptor);
+    if (zstd === undefined) return estargzTocDigest(descriptor);
+    return zstd.tarSplit === undefined ? zstd.toc.digest : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether the layer's annotations promise a table that is worth asking for. */
 export function mayBeChunked({ descriptor }: PlannedLayer, source: ImageSource): boolean {
   if (source.readRanges === undefined || descriptor.size < BLOB_MIN_BYTES) return false;

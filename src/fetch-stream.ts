@@ -67,8 +67,9 @@ async function fetchByTable(
     });
     if (identity === undefined) return undefined;
     const { sizeBytes, entries } = writer;
-    stream!.finish({ diffID: layer.diffID, sizeBytes, entries });
-    return { sizeBytes, entries, newBytes: objects.newBytes };
+    const known = identity.kind === 'toc' ? { toc: identity.digest } : {};
+    stream!.finish({ ...(known.toc ? known : { diffID: layer.diffID }), sizeBytes, entries });
+    return { sizeBytes, entries, newBytes: objects.newBytes, ...known };
   } finally {
     release();
     stream?.close();

@@ -151,12 +151,10 @@ async function add(
   const facts = { source: source.description, stored: new Date().toISOString() };
   if (options.format === 'composefs') {
     const { pullStreams } = await import('./pull-streams.ts');
-    await pullStreams(layers, pull);
-    return store.addComposefsImage(
-      imageRecord(digest, resolved, { ...facts, sizeBytes: 0 }),
-      resolved,
-      waiting,
-    );
+    const tables = await pullStreams(layers, pull);
+    const record = imageRecord(digest, resolved, { ...facts, sizeBytes: 0 });
+    const known = record.layers.map((layer, i) => ({ ...layer, ...(tables[i] && { toc: tables[i] }) }));
+    return store.addComposefsImage({ ...record, layers: known }, resolved, waiting);
   }
   const { pullLayers } = await import('./pull-layers.ts'); // threads and tars: nothing that a present image needs
   await pullLayers(layers, pull);

@@ -102,6 +102,9 @@ async function inspect(context: Context, name: string): Promise<void> {
     ['Created', imageConfig.created],
     ['Platform', [imageConfig.os, imageConfig.architecture, imageConfig.variant].filter(Boolean).join('/')],
     ['Layers', String(image.layers.length)],
+    ...image.layers.flatMap(({ digest, toc }): [string, string][] =>
+      toc === undefined ? [] : [['Known by its table', `layer ${shortDigest(digest)}, ${toc}`]],
+    ),
     ['Size', humanBytes(image.sizeBytes)],
     ['Directory', image.directory],
     ['User', config.User],

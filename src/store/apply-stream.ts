@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import type { Descriptor } from '../oci/descriptor.ts';
-import type { DiffID } from '../oci/digest.ts';
+import type { DiffID, Digest } from '../oci/digest.ts';
 import { readLayer } from './apply-layer.ts';
 import { type ObjectPaths, openObjectStage } from './objects.ts';
 import { createStreamWriter } from './stream-writer.ts';
@@ -24,6 +24,8 @@ export interface AppliedStream {
   readonly entries: number;
   /** Of objects that the store did not have. */
   readonly newBytes: number;
+  /** Digest of the table of contents, where that alone vouches for the layer. */
+  readonly toc?: Digest;
 }
 
 /** In the directory of applyStream(). */

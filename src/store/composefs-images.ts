@@ -12,14 +12,14 @@ import { createLayerMerger } from '../composefs/merge-layers.ts';
 import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
 import type { Waiting } from '../host/lock.ts';
 import { enableVerity } from '../host/syscalls.ts';
-import { type DiffID, digestHex } from '../oci/digest.ts';
+import { type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { wrap } from '../oci/errors.ts';
 import { STREAM_FILE } from './apply-stream.ts';
 import { hasImage, type ImageRecord, type RawDocuments, writeImage } from './images.ts';
 import { imageFileName, type Layout, syncDirectory, syncFileSystem } from './layout.ts';
 import { commitObjects, objectPaths } from './objects.ts';
 import { claimStage, type Stage } from './stage.ts';
-import { hasStream, readStream, streamPath, streamsDirectory } from './streams.ts';
+import { hasStream, readStream, type StreamKey, streamKey, streamPath, streamsDirectory } from './streams.ts';
 
 export const IMAGE_FILE = 'image.cfs';
 
@@ -27,8 +27,8 @@ export const IMAGE_FILE = 'image.cfs';
 export interface StreamStage {
   readonly directory: string;
   restart(): void;
-  /** Its objects, then the stream itself. Sync the file system before, and before an image is made of it. */
-  commit(): void;
+  /** Its objects, then the stream itself, by its diffID or the digest of its table. Sync the file system before, and before an image is made of it. */
+  commit(toc?: Digest): void;
   discard(): void;
 }
 
@@ -48,10 +48,13 @@ function streamStage(layout: Layout, diffID: DiffID, stage: Stage): StreamStage 
   return {
     directory: stage.directory,
     restart: () => stage.empty(),
-    commit() {
+    commit(toc) {
       commitObjects(objectPaths(layout), stage.directory);
       mkdirSync(streamsDirectory(layout), { recursive: true, mode: 0o700 });
-      renameSync(join(stage.directory, STREAM_FILE), streamPath(layout, diffID));
+      renameSync(
+        join(stage.directory, STREAM_FILE),
+        streamPath(layout, streamKey({ diffID, ...(toc && { toc }) })),
+      );
       stage.discard();
     },
     discard: () => stage.discard(),
@@ -61,19 +64,19 @@ function streamStage(layout: Layout, diffID: DiffID, stage: Stage): StreamStage 
 /** Writes the image of such layers to a new file. Throws BAD_ARCHIVE for layers that do not fit on each other. */
 export function writeComposefsImage(
   layout: Pick<Layout, 'root'>,
-  diffIDs: readonly DiffID[],
+  layers: readonly StreamKey[],
   path: string,
 ): { imageDigest: VerityDigest; sizeBytes: number } {
   const merger = createLayerMerger();
   let sizeBytes = 0;
-  const records = function* (diffID: DiffID): Generator<LayerRecord> {
-    sizeBytes += (yield* readStream(streamPath(layout, diffID))).sizeBytes;
+  const records = function* (key: StreamKey): Generator<LayerRecord> {
+    sizeBytes += (yield* readStream(streamPath(layout, key))).sizeBytes;
   };
-  for (const diffID of diffIDs) {
+  for (const key of layers) {
     try {
-      merger.add(records(diffID));
+      merger.add(records(key));
     } catch (error) {
-      throw wrap(`layer ${digestHex(diffID).slice(0, 12)}`, error);
+      throw wrap(`layer ${key.replace(/^\w+:/, '').slice(0, 12)}`, error);
     }
   }
   const fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o444);
@@ -124,8 +127,8 @@ export function fillComposefsImage(
   documents: RawDocuments,
   directory: string,
 ): void {
-  const diffIDs = record.layers.map(({ diffID }) => diffID);
-  const { imageDigest, sizeBytes } = writeComposefsImage(layout, diffIDs, join(directory, IMAGE_FILE));
+  const layers = record.layers.map(streamKey);
+  const { imageDigest, sizeBytes } = writeComposefsImage(layout, layers, join(directory, IMAGE_FILE));
   writeImage(directory, { ...record, sizeBytes, format: 'composefs', imageDigest }, documents, new Map());
   syncFileSystem(directory); // also what commitObjects() renamed
 }

@@ -46,7 +46,13 @@ export interface ImageRecord {
   /** When it was stored, ISO 8601. */
   readonly stored: string;
   /** Lowest first. */
-  readonly layers: readonly { readonly chainID: ChainID; readonly diffID: DiffID; readonly digest: Digest }[];
+  readonly layers: readonly {
+    readonly chainID: ChainID;
+    readonly diffID: DiffID;
+    readonly digest: Digest;
+    /** What vouches for the layer here instead of the diffID: its table of contents, which the manifest names. */
+    readonly toc?: Digest;
+  }[];
   /** Bytes of file content in all layers, not compressed. */
   readonly sizeBytes: number;
   /** Not there: 'tree'. */

@@ -56,7 +56,7 @@ import { removeAny } from './remove-tree.ts';
 import { type Repairs, repairsOf } from './repairs.ts';
 import { visitLeftOverStages } from './stage.ts';
 import { type StoreUsage, storeUsage } from './store-usage.ts';
-import { hasStream } from './streams.ts';
+import { hasStream, type StreamKey } from './streams.ts';
 
 export interface RemovedImage {
   readonly digest: Digest;
@@ -326,7 +326,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
 
     /** Where new objects find those that are here. */
     objects: objectPaths(layout),
-    hasStream: (diffID: DiffID): boolean => hasStream(layout, diffID),
+    hasStream: (key: StreamKey): boolean => hasStream(layout, key),
     /** undefined when the layer is here as a stream. */
     claimStream: (diffID: DiffID, waiting: Waiting): Promise<StreamStage | undefined> =>
       claimStream(layout, diffID, waiting),

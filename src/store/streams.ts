@@ -15,8 +15,16 @@ import { type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type Layout, listDirectory } from './layout.ts';
 
+/**
+ * A layer's diffID, or `toc:` and the digest of its table of contents, where that alone vouches for it: such a layer is
+ * never found by its diffID (chunked-layer.ts).
+ */
+export type StreamKey = DiffID | `toc:${string}`;
+
 export interface StreamRecord {
-  readonly diffID: DiffID;
+  readonly diffID?: DiffID;
+  /** Digest of the table that vouches for it, instead of a diffID. */
+  readonly toc?: Digest;
   /** Bytes of file content, not compressed. */
   readonly sizeBytes: number;
   readonly entries: number;
@@ -26,7 +34,7 @@ export interface StreamRecord {
 
 export interface StreamFile {
   add(record: LayerRecord): void;
-  finish(facts: Pick<StreamRecord, 'diffID' | 'sizeBytes' | 'entries'>): void;
+  finish(facts: Omit<StreamRecord, 'records'>): void;
   close(): void;
 }
 
@@ -38,12 +46,22 @@ export function streamsDirectory({ root }: Pick<Layout, 'root'>): string {
   return join(root, 'streams');
 }
 
-export function streamPath(layout: Pick<Layout, 'root'>, diffID: DiffID): string {
-  return join(streamsDirectory(layout), digestHex(diffID));
+/** By what the layer of an image is kept. */
+export function streamKey({ diffID, toc }: { readonly diffID: DiffID; readonly toc?: Digest }): StreamKey {
+  return toc === undefined ? diffID : `toc:${digestHex(toc)}`;
 }
 
-export function hasStream(layout: Pick<Layout, 'root'>, diffID: DiffID): boolean {
-  return existsSync(streamPath(layout, diffID));
+/** The entry of streams/. */
+export function streamFileName(key: StreamKey): string {
+  return key.startsWith('toc:') ? key.replace(':', '-') : digestHex(key as DiffID);
+}
+
+export function streamPath(layout: Pick<Layout, 'root'>, key: StreamKey): string {
+  return join(streamsDirectory(layout), streamFileName(key));
+}
+
+export function hasStream(layout: Pick<Layout, 'root'>, key: StreamKey): boolean {
+  return existsSync(streamPath(layout, key));
 }
 
 export function listStreams(layout: Pick<Layout, 'root'>): string[] {

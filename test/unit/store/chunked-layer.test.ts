@@ -8,13 +8,18 @@ import { type TestContext, test } from 'node:test';
 import type { TarEntry } from '../../../src/archive/tar-entry.ts';
 import type { TocEntry } from '../../../src/archive/toc.ts';
 import { fetchChunked, type LayerIdentity, mayBeChunked } from '../../../src/fetch-chunked-layer.ts';
+import { slots } from '../../../src/fetch-layer.ts';
+import { fetchStream } from '../../../src/fetch-stream.ts';
 import type { ByteRange } from '../../../src/oci/content.ts';
 import { type ChainID, type Digest, digestOf } from '../../../src/oci/digest.ts';
 import { type ErrorCode, OciError } from '../../../src/oci/errors.ts';
 import type { ImageSource } from '../../../src/source/image-source.ts';
+import { applyStream } from '../../../src/store/apply-stream.ts';
 import { contentReader } from '../../../src/store/chunked-layer.ts';
+import type { StreamStage } from '../../../src/store/composefs-images.ts';
 import { commitObjects, objectBySha256, objectPath, openObjectStage } from '../../../src/store/objects.ts';
 import type { StoredContent } from '../../../src/store/stream-writer.ts';
+import { readStream, readStreamRecord } from '../../../src/store/streams.ts';
 import { type BuiltLayer, estargz, locate, zstdChunked } from '../archive/chunked-builder.ts';
 import { directory, file, hardLink, tar, whiteout } from '../archive/tar-builder.ts';
 import { rejectsOci } from '../expect-error.ts';
@@ -61,6 +66,42 @@ function openStore(t: TestContext) {
   let stages = 0;
   return {
     objects,
+    /** The layer as it would be stored, by its ranges or from its whole blob: its records, and what vouches for it. */
+    async stream(layer: BuiltLayer, how: 'ranges' | 'blob') {
+      const directory = join(root, `stage${stages++}`);
+      mkdirSync(directory);
+      const { descriptor, diffID } = layer;
+      const whole = () =>
+        applyStream([layer.blob] as unknown as AsyncIterable<Uint8Array>, {
+          descriptor,
+          diffID,
+          paths: objects,
+          directory,
+        });
+      const source = {
+        async *readRanges(_descriptor: unknown, ranges: readonly ByteRange[]) {
+          for (const { offset, end } of ranges) yield { offset, bytes: layer.blob.subarray(offset, end) };
+        },
+      } as unknown as ImageSource;
+      const never = () => assert.fail('the whole blob was asked for');
+      const task = {
+        layer: { descriptor, diffID },
+        index: 0,
+        blob: { size: 0 },
+        apply: never,
+        restart: never,
+      };
+      const options = { source, downloads: slots(1), signal: new AbortController().signal, onEvent() {} };
+      const { toc } =
+        how === 'blob'
+          ? await whole()
+          : await fetchStream(task as never, { directory } as StreamStage, objects, options);
+      const records = [...readStream(join(directory, 'stream'))];
+      const { records: digest, ...facts } = readStreamRecord(join(directory, 'stream'));
+      assert.equal(facts.diffID, toc === undefined ? diffID : undefined);
+      assert.equal(facts.toc, toc);
+      return { toc, records, digest, sizeBytes: facts.sizeBytes, entries: facts.entries };
+    },
     async fetch(layer: BuiltLayer, fakes: Fakes = {}): Promise<Outcome> {
       const directory = join(root, `stage${stages++}`);
       mkdirSync(directory);
@@ -154,6 +195,19 @@ const FORMATS: Record<string, (tar: Buffer) => BuiltLayer> = {
   'eStargz in chunks': (bytes) => estargz(bytes, { chunkBytes: 1000 }),
   'eStargz, files that share a member': (bytes) => estargz(bytes, { minMemberBytes: 20_000 }),
 };
+
+for (const [name, build] of Object.entries(FORMATS))
+  test(`${name}: the stored layer is the one that its blob makes`, async (t) => {
+    const { store } = await filled(t, build);
+    const layer = build(SECOND);
+    const { toc, ...byTable } = await store.stream(layer, 'ranges');
+    const { toc: none, ...byBlob } = await store.stream(layer, 'blob');
+    assert.deepEqual(byTable, byBlob);
+    assert.equal(none, undefined);
+    const annotations = Object.values(layer.descriptor.annotations!);
+    if (name === 'zstd:chunked') assert.equal(toc, undefined);
+    else assert.ok(annotations.includes(toc!));
+  });
 
 for (const [name, build] of Object.entries(FORMATS))
   test(`${name}: only what is missing is fetched, and the layer is what its tar says`, async (t) => {
