@@ -154,7 +154,9 @@ test('oci.conf: places, order and errors', async () => {
     runRoot: '/r',
     additionalStores: [],
     keep: 2,
+    storeFormat: 'tree',
     networks: {},
+    trust: { keys: [], requireSignature: false },
   });
   assert.deepEqual(await parseOciConf('additional-stores=/a:/b:', 'f'), { additionalStores: ['/a', '/b'] });
   assert.deepEqual(await parseOciConf('additional-stores=', 'f'), { additionalStores: [] });
