@@ -3,7 +3,9 @@
  * of it would have named the image, then a digest or at least 12 digits of one.
  */
 import { OciError, quote } from './oci/errors.ts';
+import { type Platform, parsePlatform, platformRank } from './oci/platform.ts';
 import { loadRegistriesConf } from './registry/load-registries-conf.ts';
+import { hostPlatform } from './source/host-platform.ts';
 import { candidateNames, isPlace } from './source/local-name.ts';
 import type { SourceOptions } from './source/open-source.ts';
 import type { StoredImage } from './store/images.ts';
@@ -17,6 +19,29 @@ export function findStoredImage(
   place: ConfigPlace = {},
 ): StoredImage | undefined {
   return store.lookup([name]) ?? store.lookup(fullNames(name, place));
+}
+
+/** That image, if it is for the platform. */
+export function findImageFor({
+  store,
+  name,
+  source,
+  platform,
+}: {
+  readonly store: Store;
+  readonly name: string;
+  readonly source?: ConfigPlace;
+  readonly platform: Platform;
+}): StoredImage | undefined {
+  const image = findStoredImage(store, name, source);
+  if (image === undefined) return undefined;
+  const { imageConfig } = store.readDocuments(image);
+  return platformRank(platform, imageConfig) === undefined ? undefined : image;
+}
+
+/** The platform to get: what the user named, else this machine's. */
+export function platformFrom(text: string | undefined): Platform {
+  return text === undefined ? hostPlatform() : parsePlatform(text);
 }
 
 /** Throws IMAGE_NOT_FOUND. */

@@ -6,13 +6,12 @@
  */
 
 import type { LayerEvent, PlannedLayer } from './fetch-layer.ts';
-import { findStoredImage } from './find-image.ts';
+import { findImageFor } from './find-image.ts';
 import type { Lock, Waiting } from './host/lock.ts';
 import type { Descriptor } from './oci/descriptor.ts';
 import { chainIDs, type Digest } from './oci/digest.ts';
 import { OciError, quote, toOciError, wrap } from './oci/errors.ts';
-import { type Platform, parsePlatform, platformRank } from './oci/platform.ts';
-import { hostPlatform } from './source/host-platform.ts';
+import type { Platform } from './oci/platform.ts';
 import type { ImageSource } from './source/image-source.ts';
 import { openSource, type SourceOptions } from './source/open-source.ts';
 import { type ResolvedImage, resolveImage } from './source/resolve-image.ts';
@@ -81,7 +80,7 @@ export async function latestDigest(
 async function pull(options: PullOptions): Promise<PulledImage> {
   const { store, policy = 'always', localName } = options;
   if (localName !== undefined) store.checkName(localName);
-  const here = policy === 'always' ? undefined : findHere(options);
+  const here = policy === 'always' ? undefined : findImageFor(options);
   if (here !== undefined && policy === 'missing') return named(options, here, localName, false);
 
   let found: { source: ImageSource; resolved: ResolvedImage };
@@ -179,14 +178,6 @@ async function named(
   return { image: { ...image, names }, digest: image.digest, name: name ?? names[0] ?? image.digest, stored };
 }
 
-/** The image of that name in the store, if it is for the platform. */
-function findHere({ store, name, source, platform }: PullOptions): StoredImage | undefined {
-  const image = findStoredImage(store, name, source);
-  if (image === undefined) return undefined;
-  const { imageConfig } = store.readDocuments(image);
-  return platformRank(platform, imageConfig) === undefined ? undefined : image;
-}
-
 function isUnreachable(error: unknown): boolean {
   return error instanceof OciError && (error.code === 'UNAVAILABLE' || error.code === 'TEMPORARY');
 }
@@ -203,9 +194,4 @@ async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefi
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
-}
-
-/** The platform to get: what the user named, else this machine's. */
-export function platformFrom(text: string | undefined): Platform {
-  return text === undefined ? hostPlatform() : parsePlatform(text);
 }

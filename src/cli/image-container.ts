@@ -148,12 +148,16 @@ export async function findOrPull(
   options: CommonOptions & RegistryOptions & StoreFormatOptions & { readonly pull: PullWhen },
   output: Output,
 ): Promise<{ image: StoredImage; name: string }> {
-  if (options.pull === 'never') {
-    const { requireStoredImage } = await import('../find-image.ts');
-    const image = requireStoredImage(store, name);
+  const { findImageFor, platformFrom, requireStoredImage } = await import('../find-image.ts');
+  const { pull: policy } = options;
+  const platform = platformFrom(options.platform);
+  // nothing of a pull is loaded for what is here
+  const here = policy === 'missing' ? findImageFor({ store, name, platform }) : undefined;
+  if (policy === 'never' || here !== undefined) {
+    const image = here ?? requireStoredImage(store, name);
     return { image, name: image.names[0] ?? image.digest };
   }
-  const [{ pullImage, platformFrom }, { createProgress }] = await Promise.all([
+  const [{ pullImage }, { createProgress }] = await Promise.all([
     import('../pull.ts'),
     import('./progress.ts'),
   ]);
@@ -163,9 +167,9 @@ export async function findOrPull(
     const { image, name: stored } = await pullImage({
       store,
       name,
-      policy: options.pull,
+      policy,
       ...storeFormatFrom(options, await placesFrom(options)),
-      platform: platformFrom(options.platform),
+      platform,
       source: await sourceOptionsFrom(options, output.note),
       ...(options.jobs === undefined ? {} : { jobs: options.jobs }),
       waiting: { onWait: (message) => output.note(message), signal },

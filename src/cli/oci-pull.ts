@@ -49,7 +49,10 @@ async function pull(
 ): Promise<void> {
   const output = outputFor(program);
   const signal = interruptSignal();
-  const { pullImage, platformFrom } = await import('../pull.ts');
+  const [{ pullImage }, { platformFrom }] = await Promise.all([
+    import('../pull.ts'),
+    import('../find-image.ts'),
+  ]);
   const { store, places } = await createStoreFromOptions(options);
   const progress = createProgress(output);
   try {

@@ -270,7 +270,10 @@ async function digestToCome({ current: { record } }: InstalledService, store: St
     const { requireStoredImage } = await import('../find-image.ts');
     return requireStoredImage(store, record.image).digest;
   }
-  const { latestDigest, platformFrom } = await import('../pull.ts');
+  const [{ latestDigest }, { platformFrom }] = await Promise.all([
+    import('../pull.ts'),
+    import('../find-image.ts'),
+  ]);
   const access = record.options as RegistryOptions;
   const source = await sourceOptionsFrom(access, output.note);
   return latestDigest({ store, name: record.image, platform: platformFrom(access.platform), source });
