@@ -1,7 +1,7 @@
 /** ocictl ps, exec, logs, pause, resume, kill, wait: thin over systemd, which has the containers. */
 import { spawn, spawnSync } from 'node:child_process';
 import { constants } from 'node:os';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { eachPort, formatPort } from '../bundle/network.ts';
 import type { ContainerRecord } from '../containers.ts';
 import { OciError, quote } from '../oci/errors.ts';
@@ -22,7 +22,11 @@ interface ExecOptions extends CommonOptions {
 
 export function containerCommands(program: Command): void {
   const each = (value: string, previous: string[] = []) => [...previous, value];
-  program.command('ps').description('list the containers').action(withManager(ps));
+  program
+    .command('ps')
+    .description('list the containers')
+    .addOption(new Option('-a, --all', 'one that has ended is gone').hideHelp())
+    .action(withManager(ps));
   program
     .command('port <unit> [port]')
     .description('list the published ports of a container, or where one of them is')
@@ -41,6 +45,7 @@ export function containerCommands(program: Command): void {
     .description("print the container's lines of the journal")
     .option('-f, --follow', 'go on with new lines')
     .option('-n, --lines <n>', 'only the last lines')
+    .addOption(new Option('--tail <n>', 'the same').hideHelp())
     .option('--since <time>', 'only lines since that time, as journalctl takes it')
     .action(logs);
   const simple = (
@@ -148,6 +153,10 @@ async function exec(
     import('../exec.ts'),
   ]);
   const container = requireContainer(runRoot, unit);
+  if (options.workdir !== undefined && !options.workdir.startsWith('/'))
+    throw new OciError('USAGE', `--workdir: ${quote(options.workdir)} is not an absolute path`, {
+      hint: 'Write it as --workdir /DIR.',
+    });
   const pid = await requirePid(container, manager, 'refused'); // who joins its cgroup is paused too
   const process_ = execProcess(container, pid, {
     args: command,
@@ -173,8 +182,13 @@ async function exec(
 
 async function logs(
   unit: string,
-  options: { follow?: boolean; lines?: string; since?: string },
+  options: { follow?: boolean; lines?: string; tail?: string; since?: string },
 ): Promise<void> {
+  const lines = options.lines ?? options.tail;
+  if (lines !== undefined && !/^(\d{1,9}|all)$/.test(lines))
+    throw new OciError('USAGE', `--lines: ${quote(lines)} is not a number of lines`, {
+      hint: 'Write it as --lines 100.',
+    });
   const name = unit.replace(/\.service$/, '');
   // the payload's lines and those of the relay; systemd's own about the unit bear the same OCI_UNIT=
   const all = `OCI_UNIT=${name}.service`;
@@ -186,7 +200,7 @@ async function logs(
   const [own, relay] = [`_SYSTEMD_UNIT=${name}.service`, `_SYSTEMD_UNIT=${name}-log.service`];
   const args = ['--no-pager', '--output=cat', all, own, '+', all, relay];
   if (options.follow) args.push('--follow');
-  if (options.lines !== undefined) args.push(`--lines=${options.lines}`);
+  if (lines !== undefined) args.push(`--lines=${lines}`);
   if (options.since !== undefined) args.push(`--since=${options.since}`);
   const child = spawn('journalctl', args, { stdio: ['ignore', 'inherit', 'inherit'] });
   process.exitCode = await new Promise<number>((resolve, reject) => {

@@ -54,7 +54,10 @@ const RUN_OPTIONS: Readonly<Record<string, string>> = {
 const COMMANDS: Readonly<Record<string, string>> = {
   attach: 'Follow its lines with ocictl logs -f UNIT.',
   build: 'Build it with buildah or podman, and get it from there: oci-pull oci-archive:FILE.',
+  container: 'Leave the word out, and say it as ocictl ps, exec or logs.',
   create: 'Start it with oci-run IMAGE.',
+  events: 'Follow the journal: journalctl -f SYSLOG_IDENTIFIER=systemd.',
+  image: 'Leave the word out, and say it as ocictl images, inspect or rm.',
   info: 'See ocictl du and ocictl ps.',
   prune: 'Use ocictl gc.',
   pull: 'Use oci-pull IMAGE.',
@@ -63,6 +66,7 @@ const COMMANDS: Readonly<Record<string, string>> = {
   run: 'Use oci-run IMAGE.',
   start: 'Use oci-run IMAGE: a container that has ended is gone.',
   stop: 'Use systemctl stop UNIT.',
+  system: 'Use ocictl du, ocictl gc or ocictl fsck.',
   top: 'Use systemctl status UNIT.',
   unpause: 'Use ocictl resume UNIT.',
 };

@@ -182,3 +182,30 @@ test('words in odd places', () =>
     [CONFIG, "'/etc'", 'oci-run', '--config', '/etc', BUSYBOX],
     [CONFIG, 'unknown key', 'oci-run', '--config', '/etc/passwd', BUSYBOX],
   ]));
+
+test('ocictl', () =>
+  oneByOne([
+    [USAGE, "'nosuch'", 'ocictl', 'nosuch'],
+    [USAGE, "'stop'", 'ocictl', 'stop', 'odd'],
+    [USAGE, "'container'", 'ocictl', 'container', 'ls'],
+    [USAGE, 'too many arguments', 'ocictl', 'ps', 'x'],
+    [USAGE, 'missing required argument', 'ocictl', 'exec', 'odd'],
+    [USAGE, "--user: user 'nosuch'", 'ocictl', 'exec', '-u', 'nosuch', 'odd', 'id'],
+    [USAGE, '--workdir', 'ocictl', 'exec', '-w', 'nope', 'odd', 'pwd'],
+    [USAGE, '--env', 'ocictl', 'exec', '-e', '=x', 'odd', 'env'],
+    [USAGE, '--lines', 'ocictl', 'logs', '-n', 'x', 'odd'],
+    [USAGE, '--lines', 'ocictl', 'logs', '--tail', '-1', 'odd'],
+    [NO_INPUT, "'\\x1b'", 'ocictl', 'logs', '\x1b'],
+    [USAGE, '--signal', 'ocictl', 'kill', '-s', 'FOO', 'odd'],
+    [USAGE, '--signal', 'ocictl', 'kill', '-s', '0', 'odd'],
+    ...(['exec', 'kill', 'pause', 'resume', 'wait', 'port', 'stats'] as const).map(
+      (word) =>
+        [NO_INPUT, "no container 'no'", 'ocictl', word, 'no', ...(word === 'exec' ? ['true'] : [])] as const,
+    ),
+    [NO_INPUT, "'99/tcp'", 'ocictl', 'port', 'odd', '99'],
+    [USAGE, 'one of source and destination', 'ocictl', 'cp', 'a', 'b'],
+    [NO_INPUT, "'/nosuch'", 'ocictl', 'cp', '/nosuch', 'odd:/x'],
+    [USAGE, '--cpuset-cpus', 'ocictl', 'update', '--cpuset-cpus', '1-0', 'odd'],
+    [CONFIG, '--root', 'ocictl', '--root', '/proc/x', 'images'],
+    [CONFIG, '--run-root', 'ocictl', '--run-root', '', 'ps'],
+  ]));
