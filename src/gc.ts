@@ -15,6 +15,7 @@ import { bootID, type UseRecord } from './store/image-users.ts';
 import { listDirectory } from './store/layout.ts';
 import { removeAny } from './store/remove-tree.ts';
 import type { Store } from './store/store.ts';
+import { helperName } from './unit/unit-name.ts';
 
 export interface GarbageRequest {
   readonly runRoot: string;
@@ -104,7 +105,7 @@ function removeContainer(bundle: string): void {
 
 /** False also where there is no systemd to ask. */
 function unitsAreGone(container: string): boolean {
-  const units = [`${container}.service`, `${container}-setup.service`];
+  const units = [`${container}.service`, `${helperName(container, 'setup')}.service`];
   const { status, stdout } = spawnSync('systemctl', ['show', '--property=ActiveState', '--value', ...units], {
     encoding: 'utf8',
   });

@@ -19,7 +19,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { listContainers } from './containers.ts';
 import { MADE_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
 import type { Digest } from './oci/digest.ts';
@@ -42,7 +42,7 @@ import { listDirectory, syncDirectory, syncFileSystem } from './store/layout.ts'
 import { removeAny } from './store/remove-tree.ts';
 import type { Store } from './store/store.ts';
 import type { Manager } from './systemd/manager.ts';
-import { resetFailed, systemctl } from './systemd/systemctl.ts';
+import { resetFailed, runningUnits, systemctl } from './systemd/systemctl.ts';
 import {
   isOurUnitFile,
   requiredProperties,
@@ -50,6 +50,7 @@ import {
   starterScript,
   type UnitFile,
 } from './unit/service-files.ts';
+import { helperName, INSTANCE, isTemplate } from './unit/unit-name.ts';
 
 /** Throws EXISTS where the name belongs to a unit that ocictl did not install, or that runs just now. */
 export async function refuseForeignUnits(name: string, manager: Manager): Promise<void> {
@@ -57,6 +58,7 @@ export async function refuseForeignUnits(name: string, manager: Manager): Promis
     const text = readIfThere(join(UNIT_DIR, unit));
     if (text !== undefined && !isOurUnitFile(text)) throw foreign(unit, join(UNIT_DIR, unit));
   }
+  if (isTemplate(name)) return;
   const fragment = String((await manager.properties(`${name}.service`)).get('FragmentPath') ?? '');
   if (fragment !== '' && fragment !== join(UNIT_DIR, `${name}.service`))
     throw foreign(`${name}.service`, fragment);
@@ -153,7 +155,8 @@ export function makeCurrent({ name, directory }: Pick<Service, 'name' | 'directo
   // a version before may have had sockets
   for (const unit of unitNames(name))
     if (!files.some((file) => file.name === unit) && readIfThere(join(UNIT_DIR, unit)) !== undefined) {
-      systemctl('disable', '--now', unit);
+      systemctl('disable', unit);
+      systemctl('stop', isTemplate(name) ? unit.replace('@', '@*') : unit);
       rmSync(join(UNIT_DIR, unit), { force: true });
     }
   systemctl('daemon-reload');
@@ -206,8 +209,13 @@ export async function uninstallService(
       });
     // a socket unit first: it would start the payload again
     const startable = [`${name}.socket`, `${name}.service`].filter((unit) => present.includes(unit));
-    for (const unit of startable) systemctl('disable', '--now', unit);
-    await manager.waitUntilInactive(`${name}-setup.service`, STOP_MAX_MS);
+    const running = runningUnits(name);
+    for (const unit of startable) {
+      systemctl('disable', unit);
+      systemctl('stop', isTemplate(name) ? unit.replace('@', '@*') : unit);
+    }
+    for (const unit of running)
+      await manager.waitUntilInactive(`${helperName(unit, 'setup')}.service`, STOP_MAX_MS);
     for (const unit of present) rmSync(join(UNIT_DIR, unit), { force: true });
     if (purge) for (const unit of unitNames(name)) removeAny(join(UNIT_DIR, `${unit}.d`));
     syncDirectory(UNIT_DIR);
@@ -226,8 +234,17 @@ function removeVolumes(service: Service, root: string, runRoot: string): void {
   const others = listServices(root).filter(({ name }) => name !== service.name);
   const specs = [...others.flatMap(serviceSpecs), ...listContainers(runRoot).map(({ spec }) => spec)];
   const kept = new Set(specs.flatMap((spec) => volumesOf(spec, root)));
-  for (const volume of serviceSpecs(service).flatMap((spec) => volumesOf(spec, root)))
+  const own = serviceSpecs(service).flatMap((spec) => volumesOf(spec, root));
+  for (const volume of own.flatMap((path) => ofAllInstances(path, service.name)))
     if (!kept.has(volume)) removeVolume(volume);
+}
+
+/** Directories of a template's own, which bear the instances' names. */
+function ofAllInstances(path: string, name: string): string[] {
+  if (basename(path) !== `${name}${INSTANCE}`) return [path];
+  return listDirectory(dirname(path))
+    .filter((entry) => entry.startsWith(name))
+    .map((entry) => join(dirname(path), entry));
 }
 
 /** One that is the unit's own only if it is, with the link to it: ofTheUnit() in setup-mounts.ts. */
@@ -255,14 +272,11 @@ const STOP_MAX_MS = 30_000;
 
 function unitNames(name: string): string[] {
   return [
-    '.service',
-    '.socket',
-    '-setup.service',
-    '-log.socket',
-    '-log.service',
-    '-health.service',
-    '-health.timer',
-  ].map((end) => name + end);
+    ...['.service', '.socket'].map((end) => name + end),
+    `${helperName(name, 'setup')}.service`,
+    ...['.socket', '.service'].map((end) => helperName(name, 'log') + end),
+    ...['.service', '.timer'].map((end) => helperName(name, 'health') + end),
+  ];
 }
 
 /** Of a version's own image, and of others that it mounts. */

@@ -59,14 +59,15 @@ export interface Service {
   readonly current: ServiceVersion | undefined;
 }
 
-/** The unit that a user starts and enables: that of the sockets where there are some. */
+/** The unit that a user starts and enables: that of the sockets where there are some. `unit`: of a template, one instance. */
 export function startedUnit(
   { name, directory }: Pick<Service, 'name' | 'directory'>,
   number: number,
+  unit = name,
 ): string {
   return existsSync(join(directory, String(number), 'units', `${name}.socket`))
-    ? `${name}.socket`
-    : `${name}.service`;
+    ? `${unit}.socket`
+    : `${unit}.service`;
 }
 
 export function serviceDirectory(root: string, name: string): string {
@@ -97,7 +98,7 @@ export function readService(root: string, name: string): Service {
 /** Throws INPUT_NOT_FOUND. `name` may end in `.service`. */
 export function requireService(root: string, name: string): Service & { readonly current: ServiceVersion } {
   const plain = name.replace(/\.service$/, '');
-  if (/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(plain)) {
+  if (/^[A-Za-z0-9_][A-Za-z0-9_.-]*@?$/.test(plain)) {
     const service = readService(root, plain);
     if (service.current !== undefined) return { ...service, current: service.current };
   }

@@ -24,7 +24,7 @@ import {
 import type { StoredImage } from './store/images.ts';
 import type { Store } from './store/store.ts';
 import type { Manager } from './systemd/manager.ts';
-import { logAbout, resetFailed, systemctl } from './systemd/systemctl.ts';
+import { logAbout, resetFailed, runningUnits, systemctl } from './systemd/systemctl.ts';
 
 export type InstalledService = Service & { readonly current: ServiceVersion };
 
@@ -104,10 +104,12 @@ export function wasGivenUp({ versions }: Service, digest: Digest): boolean {
 async function finishSwitch(service: InstalledService, context: UpdateContext): Promise<UpdateResult> {
   const { name, current } = service;
   makeCurrent(service, current.number);
-  const running = await isRunning(name, context.manager);
-  const stale = running && runningDigest(name, context.runRoot) !== current.record.digest;
-  if (stale) systemctl('restart', startedUnit(service, current.number));
-  return { service: name, version: current.number, digest: current.record.digest, changed: stale, running };
+  const units = runningUnits(name);
+  const stale = units.filter((unit) => runningDigest(unit, context.runRoot) !== current.record.digest);
+  for (const unit of stale) systemctl('restart', startedUnit(service, current.number, unit));
+  const changed = stale.length > 0;
+  const running = units.length > 0;
+  return { service: name, version: current.number, digest: current.record.digest, changed, running };
 }
 
 /** True when the service ran, and now runs the version. Throws UNAVAILABLE after having gone back to the current one. */
@@ -117,25 +119,25 @@ async function switchTo(
   context: UpdateContext,
 ): Promise<boolean> {
   const { name, current } = service;
-  const unit = `${name}.service`;
-  const wasRunning = await isRunning(name, context.manager);
+  const units = runningUnits(name);
   makeCurrent(service, number);
-  if (!wasRunning) return false;
-  const why = await restart(service, number, record.healthGraceSeconds, context);
+  if (units.length === 0) return false;
+  const why = await restartAll(service, units, number, record.healthGraceSeconds, context);
   if (why === undefined) {
-    logAbout(unit, `updated to version ${number} (${record.digest})`, 'info');
+    for (const unit of units)
+      logAbout(`${unit}.service`, `updated to version ${number} (${record.digest})`, 'info');
     return true;
   }
   markFailed(service, number, why);
   makeCurrent(service, current.number);
   const grace = Math.min(record.healthGraceSeconds, BACK_GRACE_SECONDS);
-  const worse = await restart(service, current.number, grace, context);
+  const worse = await restartAll(service, units, current.number, grace, context);
   const now =
     worse === undefined
       ? `version ${current.number} runs again`
       : `version ${current.number} does not run either: ${worse}`;
   const message = `version ${number} (${record.digest}) is not good: ${why}; rolled back: ${now}`;
-  logAbout(unit, message, 'warning');
+  for (const unit of units) logAbout(`${unit}.service`, message, 'warning');
   throw new OciError('UNAVAILABLE', `service ${quote(name)}: ${message}`, {
     hint: `See why with: journalctl -u ${name}.`,
   });
@@ -143,15 +145,31 @@ async function switchTo(
 
 const BACK_GRACE_SECONDS = 2;
 
+/** One after the other, of a template's instances; ends at the first that is not good. */
+async function restartAll(
+  service: Service,
+  units: readonly string[],
+  number: number,
+  graceSeconds: number,
+  context: UpdateContext,
+): Promise<string | undefined> {
+  for (const unit of units) {
+    const why = await restart(service, unit, number, graceSeconds, context);
+    if (why !== undefined) return unit === service.name ? why : `${unit}: ${why}`;
+  }
+  return undefined;
+}
+
 /** Restarts what runs of the service; what is wrong with it, if it does not stay up for so long and become healthy. */
 async function restart(
   service: Service,
+  unit: string,
   number: number,
   graceSeconds: number,
   { manager, runRoot }: UpdateContext,
 ): Promise<string | undefined> {
-  const payload = `${service.name}.service`;
-  const started = startedUnit(service, number);
+  const payload = `${unit}.service`;
+  const started = startedUnit(service, number, unit);
   try {
     resetFailed([payload]);
     systemctl('restart', started);
@@ -160,7 +178,7 @@ async function restart(
   }
   // behind a socket it runs only when it is needed
   if (started !== payload && (await stateOf(payload, manager)) === 'inactive') return undefined;
-  return whatIsWrong(service.name, graceSeconds, runRoot, manager);
+  return whatIsWrong(unit, graceSeconds, runRoot, manager);
 }
 
 const POLL_MS = 100;
@@ -192,12 +210,6 @@ async function whatIsWrong(
       return 'nobody knows whether it is healthy';
     await sleep(POLL_MS);
   }
-}
-
-/** Whether the container is there: its setup unit runs as long as anything needs it. */
-async function isRunning(name: string, manager: Manager): Promise<boolean> {
-  const state = await stateOf(`${name}-setup.service`, manager);
-  return state !== 'inactive' && state !== 'failed';
 }
 
 async function stateOf(unit: string, manager: Manager): Promise<string> {

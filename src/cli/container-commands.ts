@@ -7,6 +7,7 @@ import type { ContainerRecord } from '../containers.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { parseSignal, type Signal } from '../oci/signal.ts';
 import type { Manager } from '../systemd/manager.ts';
+import { helperName } from '../unit/unit-name.ts';
 import type { CommonOptions } from './options.ts';
 import { humanAge, shortDigest } from './output.ts';
 import { tellTasksLimit } from './tasks-limit.ts';
@@ -197,7 +198,7 @@ async function logs(
     throw new OciError('INPUT_NOT_FOUND', `the journal has no lines of a container ${quote(name)}`, {
       hint: 'List the containers with: ocictl ps.',
     });
-  const [own, relay] = [`_SYSTEMD_UNIT=${name}.service`, `_SYSTEMD_UNIT=${name}-log.service`];
+  const [own, relay] = [`_SYSTEMD_UNIT=${name}.service`, `_SYSTEMD_UNIT=${helperName(name, 'log')}.service`];
   const args = ['--no-pager', '--output=cat', all, own, '+', all, relay];
   if (options.follow) args.push('--follow');
   if (lines !== undefined) args.push(`--lines=${lines}`);

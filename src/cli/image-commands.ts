@@ -132,7 +132,10 @@ async function history(context: Context, name: string): Promise<void> {
   const { output } = context;
   const { root } = await placesFrom(context.options);
   const { readService } = await import('../services.ts');
-  if (/^[\w.-]+$/.test(name) && readService(root, name.replace(/\.service$/, '')).current !== undefined) {
+  if (
+    /^[\w.-]+@?(\.service)?$/.test(name) &&
+    readService(root, name.replace(/\.service$/, '')).current !== undefined
+  ) {
     const { tellVersions } = await import('./service-commands.ts');
     return tellVersions(root, name, output);
   }

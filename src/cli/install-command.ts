@@ -8,6 +8,7 @@ import { OciError, quote } from '../oci/errors.ts';
 import type { ServiceRequest } from '../services.ts';
 import type { UnitOrder } from '../unit/service-files.ts';
 import { parseSocket } from '../unit/socket.ts';
+import { INSTANCE, isTemplate, unitOf } from '../unit/unit-name.ts';
 import {
   connect,
   containerOf,
@@ -143,13 +144,13 @@ function requestFrom({ image, command, options }: InstallWords): ServiceRequest 
     ...(options.autoUpdate === undefined ? {} : { autoUpdate: options.autoUpdate }),
     healthGraceSeconds: parseGrace(options.healthGrace),
   };
-  parseRequest(request);
+  parseRequest(request, parseServiceName(options));
   return request;
 }
 
 export async function installService(words: InstallWords, output: Output) {
   const { image: imageName, options } = words;
-  const name = parseServiceName(options.name);
+  const name = parseServiceName(options);
   const request = requestFrom(words); // what is wrong is said before anything is pulled
   const { systemd: manager, features } = await connect(false);
   const { store, places } = await createStoreFromOptions(options);
@@ -184,17 +185,17 @@ export async function installService(words: InstallWords, output: Output) {
 /** The container that a service's request makes of an image. */
 export async function requestedContainer(
   request: ServiceRequest,
-  unit: string,
+  name: string,
   image: NamedImage,
   { runRoot, networks, trust }: Places,
   features: Awaited<ReturnType<typeof connect>>['features'],
   output: Output,
 ) {
-  const { parsed, texts, sockets, extraSettings } = parseRequest(request);
+  const { parsed, texts, sockets, extraSettings } = parseRequest(request, name);
   const pull = request.autoUpdate === 'local' ? 'never' : 'missing';
   const images = await mountedImages(parsed.container.mounts, image.store, trust, { ...texts, pull }, output);
   return containerOf(image, parsed, texts, {
-    unit,
+    unit: unitOf(name),
     runRoot,
     networks,
     trust,
@@ -208,8 +209,8 @@ export async function requestedContainer(
   });
 }
 
-function parseRequest({ command, options }: ServiceRequest) {
-  const texts = options as unknown as LastingTexts;
+function parseRequest({ command, options }: ServiceRequest, name: string) {
+  const texts = isTemplate(name) ? forInstance(options) : (options as unknown as LastingTexts);
   return {
     texts,
     parsed: parseContainerOptions([...command], texts),
@@ -269,12 +270,48 @@ function lastingName(imageName: string): string {
   return path === undefined ? imageName : `${transport}:${resolve(path)}`;
 }
 
-/** No template: each service has one name and one set of volumes. */
-function parseServiceName(text: string): string {
-  if (!text.includes('@')) return parseUnitName(text);
+/** `web`, or a template, `web@`. */
+function parseServiceName({ name: text, now, enable }: InstallOptions): string {
+  const name = text.replace(/\.service$/, '');
+  if (!isTemplate(name)) {
+    if (!text.includes('@')) return parseUnitName(text);
+  } else if (!name.slice(0, -1).includes('@')) {
+    if (!now && !enable) return `${parseUnitName(name.slice(0, -1))}@`;
+    throw new OciError('USAGE', `--${now ? 'now' : 'enable'}: ${quote(name)} is a template`, {
+      hint: `Leave it out, then start instances: systemctl enable --now ${name}INSTANCE.`,
+    });
+  }
   throw new OciError('USAGE', `--name: ${quote(text)} is not a name for a service`, {
-    hint: 'Use letters, digits and _ . -.',
+    hint: 'Use letters, digits and _ . -, and for a template an @ at the end.',
   });
+}
+
+/** Of the options in whose values %i stands for a template's instance. */
+const OF_AN_INSTANCE = [
+  'env',
+  'hostname',
+  'label',
+  'logTag',
+  'stateDir',
+  'cacheDir',
+  'logsDir',
+  'configDir',
+  'volume',
+];
+
+function forInstance(options: Readonly<Record<string, unknown>>): LastingTexts {
+  const written = (value: unknown): unknown =>
+    Array.isArray(value)
+      ? value.map(written)
+      : typeof value === 'string'
+        ? value.replaceAll('%i', INSTANCE)
+        : value;
+  return Object.fromEntries(
+    Object.entries(options).map(([key, value]) => [
+      key,
+      OF_AN_INSTANCE.includes(key) ? written(value) : value,
+    ]),
+  ) as unknown as LastingTexts;
 }
 
 function parseUnits(text: string): string[] {

@@ -291,7 +291,7 @@ function report(result: UpdateResult, output: Output): void {
 
 function plainName(text: string): string {
   const name = text.replace(/\.service$/, '');
-  if (/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(name)) return name;
+  if (/^[A-Za-z0-9_][A-Za-z0-9_.-]*@?$/.test(name)) return name;
   throw new OciError('USAGE', `${quote(text)} is not the name of a service`, {
     hint: 'List them with: ocictl versions.',
   });

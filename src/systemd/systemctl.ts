@@ -17,6 +17,22 @@ export function systemctl(...args: readonly string[]): void {
   );
 }
 
+/** `name` if it runs, or the instances that run of the template `name`: their setup units are there as long as needed. */
+export function runningUnits(name: string): string[] {
+  const [base = '', instance] = name.split('@');
+  const prefix = instance === undefined ? '' : `${base}-setup@`;
+  const pattern = instance === undefined ? `${name}-setup.service` : `${prefix}*.service`;
+  const list = ['list-units', '--plain', '--no-legend', '--full', pattern];
+  const { stdout } = spawnSync('systemctl', list, { encoding: 'utf8' });
+  return (stdout ?? '')
+    .split('\n')
+    .map((line) => line.split(/\s+/))
+    .filter(([unit = '', , state = '']) => unit !== '' && !['inactive', 'failed'].includes(state))
+    .map(([unit = '']) =>
+      instance === undefined ? name : `${name}${unit.slice(prefix.length).replace(/\.service$/, '')}`,
+    );
+}
+
 /** Forgets failures and the count of starts. A unit that is not loaded has none. */
 export function resetFailed(units: readonly string[]): void {
   for (const unit of units) spawnSync('systemctl', ['reset-failed', unit], { stdio: 'ignore' });

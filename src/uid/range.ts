@@ -21,5 +21,11 @@ const USER_NAME_MAX_CHARS = 31;
 export function rangeUserName(unit: string): string {
   const name = `oci-${unit}`;
   if (/^[a-z_][a-z0-9_-]*$/.test(name) && name.length <= USER_NAME_MAX_CHARS) return name;
-  return `oci-${createHash('sha256').update(unit).digest('hex').slice(0, 16)}`;
+  // of a template's instances by their names, which are not known when the units are made
+  const [, template, instance] = /^(.+@)([a-z0-9_-]{1,18})$/.exec(unit) ?? [];
+  return instance === undefined ? `oci-${hash(unit, 16)}` : `oci-${hash(template!, 8)}-${instance}`;
+}
+
+function hash(text: string, digits: number): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, digits);
 }

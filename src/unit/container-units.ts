@@ -20,6 +20,7 @@ import { planSeccomp } from './seccomp.ts';
 import type { Setting } from './setting.ts';
 import { setupScript, teardownScript } from './setup-script.ts';
 import { socketUnit } from './socket.ts';
+import { helperName } from './unit-name.ts';
 
 export interface UnitSettings {
   /** With its suffix: `web.service`. */
@@ -47,7 +48,7 @@ export function containerUnits(spec: RuntimeSpec, context: UnitContext): Contain
   checkFields(spec);
   const seccomp = planSeccomp(spec, context.features.architecture);
   const setup = {
-    name: `${context.unit}-setup.service`,
+    name: `${helperName(context.unit, 'setup')}.service`,
     settings: [
       ...setupIdentitySettings(context),
       ...setupLifecycleSettings(context),

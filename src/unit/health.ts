@@ -36,6 +36,7 @@ import {
 } from './setting.ts';
 import { shellWord, shellWords } from './shell.ts';
 import { execArgv, JOIN_ALL } from './shim.ts';
+import { helperName } from './unit-name.ts';
 
 /** Files in the bundle: the script, its state (readHealth), what the last check printed. */
 export const HEALTH_SCRIPT = 'health';
@@ -59,8 +60,8 @@ export function planHealth({ annotations }: RuntimeSpec, context: UnitContext): 
   return undefined;
 }
 
-const timerOf = (unit: string) => `${unit}-health.timer`;
-const serviceOf = (unit: string) => `${unit}-health.service`;
+const timerOf = (unit: string) => `${helperName(unit, 'health')}.timer`;
+const serviceOf = (unit: string) => `${helperName(unit, 'health')}.service`;
 
 /** What the payload's unit needs for it. */
 export function payloadHealthSettings(plan: HealthPlan | undefined, context: UnitContext): Setting[] {
@@ -95,7 +96,7 @@ export function healthUnits(
       name: serviceOf(unit),
       settings: [
         string('Description', `Health check of OCI container ${unit}`, 'Unit'),
-        list('After', [`${unit}-setup.service`], 'Unit'),
+        list('After', [`${helperName(unit, 'setup')}.service`], 'Unit'),
         ...forThePayload,
         seconds('StartLimitIntervalSec', 0, 'Unit'),
         string('Slice', context.slice),

@@ -17,9 +17,10 @@ import {
   string,
 } from './setting.ts';
 import { nothingArgv } from './shim.ts';
+import { helperName } from './unit-name.ts';
 
 export function payloadLifecycleSettings(spec: RuntimeSpec, context: UnitContext): Setting[] {
-  const setup = `${context.unit}-setup.service`;
+  const setup = `${helperName(context.unit, 'setup')}.service`;
   const other = otherSetup(context);
   // not BindsTo: the container ends with these, and does not keep them alive
   const partOf = [...other, ...(context.sockets === undefined ? [] : [`${context.unit}.socket`])];
@@ -100,5 +101,5 @@ export function setupLifecycleSettings(context: UnitContext): Setting[] {
 
 /** Of the container whose network is joined. */
 function otherSetup({ joinsNetworkOf }: UnitContext): string[] {
-  return joinsNetworkOf === undefined ? [] : [`${joinsNetworkOf}-setup.service`];
+  return joinsNetworkOf === undefined ? [] : [`${helperName(joinsNetworkOf, 'setup')}.service`];
 }

@@ -28,6 +28,7 @@ import {
   string,
 } from './setting.ts';
 import { drainArgv } from './shim.ts';
+import { helperName } from './unit-name.ts';
 
 /** In the container's /dev. */
 export const LOG_FIFO = 'journal';
@@ -39,8 +40,8 @@ export function logUnits(spec: RuntimeSpec, context: UnitContext): UnitSettings[
       name: logSocket(unit),
       settings: [
         string('Description', `/dev/stdout of OCI container ${unit}`, 'Unit'),
-        list('After', [`${unit}-setup.service`], 'Unit'),
-        list('BindsTo', [`${unit}-setup.service`], 'Unit'),
+        list('After', [`${helperName(unit, 'setup')}.service`], 'Unit'),
+        list('BindsTo', [`${helperName(unit, 'setup')}.service`], 'Unit'),
         boolean('StopWhenUnneeded', true, 'Unit'),
         ...lateSocket(),
         string('CollectMode', 'inactive-or-failed', 'Unit'),
@@ -51,7 +52,7 @@ export function logUnits(spec: RuntimeSpec, context: UnitContext): UnitSettings[
       ],
     },
     {
-      name: `${unit}-log.service`,
+      name: `${helperName(unit, 'log')}.service`,
       settings: [
         string('Description', `Lines of OCI container ${unit} on their way to the journal`, 'Unit'),
         list('After', [logSocket(unit)], 'Unit'),
@@ -94,7 +95,7 @@ export function lateSocket(): Setting[] {
 }
 
 function logSocket(unit: string): string {
-  return `${unit}-log.socket`;
+  return `${helperName(unit, 'log')}.socket`;
 }
 
 function fifoPath(context: UnitContext): string {

@@ -13,6 +13,7 @@ import { OciError, quote } from '../oci/errors.ts';
 import type { ContainerUnits, UnitSettings } from './container-units.ts';
 import { exec, isPlainPath, list, type Setting, seconds } from './setting.ts';
 import { shellWord } from './shell.ts';
+import { INSTANCE } from './unit-name.ts';
 import { unitText } from './unit-text.ts';
 
 /** What a user of systemd says about a unit's place among others. */
@@ -57,8 +58,10 @@ export function serviceUnitFiles(units: ContainerUnits, place: ServicePlace, ord
   return [...unlimited, ...socket, payloadUnit(units.payload, place, order)]
     .map((unit) => (unit.name === started ? installable(unit, order) : unit))
     .map(({ name, settings }) => ({
-      name,
-      text: NOTICE + unitText(settings.filter(({ property }) => property !== 'CollectMode')),
+      name: name.replace(INSTANCE, ''),
+      text:
+        NOTICE +
+        unitText(settings.filter(({ property }) => property !== 'CollectMode')).replaceAll(INSTANCE, '%i'),
     }));
 }
 
@@ -85,7 +88,11 @@ function setupUnit(unit: UnitSettings, started: string, place: ServicePlace): Un
     name: unit.name,
     settings: [
       ...unit.settings.filter(({ property }) => property !== 'ExecStart'),
-      exec('ExecStart', ['/bin/sh', `${place.directory}/setup`]),
+      exec('ExecStart', [
+        '/bin/sh',
+        `${place.directory}/setup`,
+        ...(started.includes(INSTANCE) ? [INSTANCE] : []),
+      ]),
       list('RequiresMountsFor', [place.directory, ...place.sources], 'Unit'),
       // systemctl restart NAME is a fresh start: a new range of ids, a new writable layer
       list('PartOf', [started], 'Unit'),
@@ -151,8 +158,9 @@ export interface StarterPlaces {
 
 /** The file `setup` of a service: finds the version, makes its bundle and runs its own setup. */
 export function starterScript({ unit, directory, bundleDir, writableDir }: StarterPlaces): string {
-  return `#!/bin/sh
-# Start of ${unit}.service, run by ${unit}-setup.service: made by ocictl install.
+  const isInstance = unit.includes(INSTANCE);
+  const text = `#!/bin/sh
+# Start of ${unit.replace(INSTANCE, '')}.service: made by ocictl install.
 set -eu
 umask 077
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -160,8 +168,24 @@ NAME=${shellWord(unit)}
 SERVICE=${shellWord(directory)}
 BUNDLE=${shellWord(bundleDir)}
 WRITABLE=${shellWord(writableDir)}
-${STARTER}`;
+${STARTER}${isInstance ? ITS_INSTANCE : ''}${CHECK}`;
+  return isInstance ? text.replace('\nNAME=', () => INSTANCE_LINES).replaceAll(INSTANCE, () => '"$1"') : text;
 }
+
+/** Its name becomes part of a user's name (src/uid/range.ts). */
+const INSTANCE_LINES = `
+case $1 in
+  '' | *[!a-z0-9_-]* | ???????????????????*)
+    echo "'$1' is no name for an instance: use at most 18 of a-z, 0-9, _ and -" >&2
+    exit 1 ;;
+esac
+NAME=`;
+
+/** INSTANCE as a pattern that does not match itself: the word is replaced in the script, too. */
+const ITS_INSTANCE = `for file in config.json setup teardown health required; do
+  [ ! -e "$BUNDLE/$file" ] || sed -i "s/oci0[i]nstance/$1/g" "$BUNDLE/$file"
+done
+`;
 
 const STARTER = `fail() { echo "$NAME-setup: $*" >&2; exit 1; }
 
@@ -177,9 +201,12 @@ done
 rm -rf --one-file-system "$BUNDLE"
 mkdir -p /run/oci "\${BUNDLE%/*}" "\${WRITABLE%/*}"
 cp -a "$VERSION/bundle" "$BUNDLE"
+cp "$VERSION/required" "$BUNDLE/required"
+`;
 
+const CHECK = `
 properties=$(sed 's/=.*//' "$VERSION/required" | paste -s -d , -)
-ignored=$(systemctl show --property="$properties" "$NAME.service" | grep -vxFf - "$VERSION/required") &&
+ignored=$(systemctl show --property="$properties" "$NAME.service" | grep -vxFf - "$BUNDLE/required") &&
   fail "refusing to start: systemd has not loaded $(echo "$ignored" | paste -s -d ' ' -)"
 
 exec sh "$BUNDLE/setup"

@@ -149,7 +149,9 @@ mkdir "$fresh"
 ${copy === '' ? own : root}
 ${mount}${copy}
 umount ${bind.name}
-${copy !== '' && bind.isMade ? `${own}\n` : ''}mv -T "$fresh" ${source} 2>/dev/null || rm -rf --one-file-system "$fresh" # another start was faster
+${copy !== '' && bind.isMade ? `${own}\n` : ''}# -n: a rename would replace an empty one, which another start that was faster shows already
+mv -nT "$fresh" ${source} 2>/dev/null || :
+rm -rf --one-file-system "$fresh"
 fi${bind.isMade ? ofTheUnit(bind.source) : ''}`;
 }
 

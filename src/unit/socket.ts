@@ -11,6 +11,7 @@ import type { UnitSettings } from './container-units.ts';
 import type { UnitContext } from './context.ts';
 import { lateSocket } from './log-units.ts';
 import { boolean, type Listen, list, listen, string } from './setting.ts';
+import { helperName } from './unit-name.ts';
 
 /** As ListenStream= has it (systemd.socket(5)); `udp:` before it for ListenDatagram=. */
 export function parseSocket(text: string): Listen {
@@ -35,7 +36,7 @@ function isListenAddress(text: string, pathToo: boolean): boolean {
 /** Undefined for a container that starts at once. */
 export function socketUnit({ unit, sockets }: UnitContext): UnitSettings | undefined {
   if (sockets === undefined) return undefined;
-  const setup = `${unit}-setup.service`;
+  const setup = `${helperName(unit, 'setup')}.service`;
   return {
     name: `${unit}.socket`,
     settings: [

@@ -402,6 +402,7 @@ test('names of others are left alone', async () => {
     '[Service]\nExecStart=/bin/true\n',
   );
   assert.equal((await ocictl('install', BUSYBOX, '--name', 'a@b', 'true')).status, 64);
+  assert.equal((await ocictl('install', BUSYBOX, '--name', 'a@', '--now', 'true')).status, 64);
   assert.equal((await ocictl('install', BUSYBOX)).status, 64);
   assert.equal(await script('ls -A /var/lib/oci/services'), '');
 });
