@@ -113,7 +113,6 @@ export function parseInstall(words: readonly string[]): InstallWords {
   program.action(() => {}).parse(words, { from: 'user' });
   const [image = '', ...command] = program.args;
   const parsed = { image, command, options: program.opts<InstallOptions>() };
-  parseServiceName(parsed.options.name);
   requestFrom(parsed);
   return parsed;
 }

@@ -11,6 +11,7 @@ import type { UnitSettings } from './container-units.ts';
 import { planMounts } from './mounts.ts';
 import { boolean, exec, list, type Setting, seconds, string } from './setting.ts';
 import { shellWord } from './shell.ts';
+import { helperName } from './unit-name.ts';
 
 /** Where the processes of a container are, below its unit's cgroup: DelegateSubgroup=, if that is set. */
 export function payloadSubgroup(spec: RuntimeSpec): '/payload' | '/' {
@@ -18,7 +19,7 @@ export function payloadSubgroup(spec: RuntimeSpec): '/payload' | '/' {
 }
 
 export function pauseUnitName(unit: string): string {
-  return `${unit}-paused.service`;
+  return `${helperName(unit, 'paused')}.service`;
 }
 
 /** `cgroup`: the payload's, an absolute path. */

@@ -8,7 +8,7 @@
 export const INSTANCE = 'oci0instance';
 
 /** `setup` of `web` and `web@a`: `web-setup`, `web-setup@a`; without a suffix. */
-export function helperName(unit: string, helper: 'setup' | 'log' | 'health'): string {
+export function helperName(unit: string, helper: 'setup' | 'log' | 'health' | 'paused'): string {
   return unit.replace(/(?=@)|$/, `-${helper}`);
 }
 

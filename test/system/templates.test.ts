@@ -44,6 +44,12 @@ test('two instances at once: each has its own, and %i where it was written', asy
     ocictl ps --json | grep -c '"status": "healthy"' | grep -qx 2 && exit; sleep 0.2; done; exit 1`);
 });
 
+test('an instance is paused and resumed', async () => {
+  await script(
+    'ocictl pause web@a; ocictl ps | grep -q "web@a.*frozen"; ocictl resume web@a; systemctl is-active web@a',
+  );
+});
+
 test('names that are none for an instance are refused', async () => {
   for (const name of ['BAD', 'a'.repeat(19), 'a.b']) {
     assert.notEqual((await machine.run(['systemctl', 'start', `web@${name}`])).status, 0);
