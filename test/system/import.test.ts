@@ -174,6 +174,16 @@ const CASES: Record<string, Case> = {
         await script('ocictl exec grafana ip -6 -o addr show dev eth0'),
         / fd[0-9a-f:]+\/64 scope global/,
       );
+    },
+  },
+  prometheus: {
+    refused: [
+      ['prometheus.container:8: UserNS=:', /fresh range/],
+      ['prometheus.container:14: PodmanArgs=:', /--cgroup-manager is no option of podman/],
+    ],
+    services: ['prometheus'],
+    check: async () => {
+      assert.match(await get('http://127.0.0.1:9090/-/ready'), /Ready/);
       assert.match(
         await get('http://127.0.0.1:9090/api/v1/status/flags'),
         /"storage.tsdb.retention.time":"30d"/,
@@ -236,11 +246,16 @@ const CASES: Record<string, Case> = {
   },
 };
 
+test('each folder of files is tried', () => {
+  const folders = readdirSync(FILES, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  assert.deepEqual(folders.map(({ name }) => name).sort(), Object.keys(CASES).sort());
+});
+
 const filesOf = (name: string) =>
   `${PLACE}/${name}/*.container $(ls ${PLACE}/${name}/*.[vni]* | grep -v '\\.env$')`;
 
 for (const [name, { refused, services, check }] of Object.entries(CASES))
-  test(`${name}: what is refused, and the service runs`, { timeout: 180_000 }, async () => {
+  test(`${name}: what is refused, and the service runs`, { timeout: 300_000 }, async () => {
     const strict = await machine.script(`ocictl import --quiet ${filesOf(name)} --dry-run`);
     const lines = strict.stderr.split('\n').filter((line) => line.startsWith(`ocictl: ${PLACE}/`));
     assert.equal(lines.length, refused.length, strict.stderr);

@@ -196,7 +196,7 @@ systemctl enable --now --quiet oci-gc.timer`);
   assert.deepEqual([left, (await files()).length], [[], present.length]);
 };
 
-test('the .deb in a plain Debian: installed, used, upgraded, removed', { timeout: 120_000 }, async () => {
+test('the .deb in a plain Debian: installed, used, upgraded, removed', { timeout: 300_000 }, async () => {
   await bringImage();
   await machine.writeFile('/var/tmp/ocictl.deb', readFileSync(deb));
   await withoutTrace(
@@ -208,7 +208,7 @@ test('the .deb in a plain Debian: installed, used, upgraded, removed', { timeout
   assert.equal((await machine.run(['dpkg', '--verify'])).stdout, '');
 });
 
-test('the .rpm in the same root: installed, used, upgraded, removed', { timeout: 120_000 }, async () => {
+test('the .rpm in the same root: installed, used, upgraded, removed', { timeout: 300_000 }, async () => {
   await machine.writeFile('/var/tmp/ocictl.rpm', readFileSync(rpm));
   const options = '--nodeps';
   await withoutTrace(
