@@ -11,12 +11,14 @@ import { type ChainID, chainIDs, digestHex } from './oci/digest.ts';
 import { OciError, quote, toOciError } from './oci/errors.ts';
 import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import { type KnownImage, knowImage, openSources, type Sources } from './repair-images.ts';
+import { stageStreams } from './repair-streams.ts';
 import type { ImageSource } from './source/image-source.ts';
 import type { SourceOptions } from './source/open-source.ts';
 import type { Damage } from './store/check-store.ts';
 import { imageRecord } from './store/images.ts';
 import { type LayerWorkers, openLayerWorkers } from './store/layer-worker-pool.ts';
 import type { LayerStage } from './store/layers.ts';
+import type { StreamReplacement } from './store/repairs.ts';
 import { settleLayer } from './store/settle-layer.ts';
 import type { Store } from './store/store.ts';
 
@@ -64,12 +66,21 @@ export async function repairStore(
   await using sources = openSources(options.source, signal);
   using stages = new DisposableStack();
   const staged: StagedLayer[] = [];
+  const stagedStreams: StreamReplacement[] = [];
   let images: KnownImage[];
   {
     using _lock = await store.lock('shared', waiting);
     images = await knowImages(store, sources, (hex, error) =>
       outcome.set(key({ kind: 'image', name: hex }), error),
     );
+    const streams = await stageStreams(
+      { ...options, store, images, damage, sources, signal },
+      (diffID, error) => {
+        const thing = { kind: 'stream' as const, name: digestHex(diffID) };
+        outcome.set(key(thing), toOciError(error).message);
+      },
+    );
+    for (const stage of streams) stagedStreams.push(stages.adopt(stage, (one) => one.discard()));
     const workers = openLayerWorkers(1);
     try {
       const damaged = new Set(names('layer'));
@@ -89,7 +100,12 @@ export async function repairStore(
 
   using _lock = await store.lock('exclusive', waiting);
   const repairs = store.repairs();
-  if (staged.length > 0) repairs.sync();
+  if (staged.length + stagedStreams.length > 0) repairs.sync();
+  for (const stage of stagedStreams) stage.replace();
+  if (stagedStreams.length > 0) repairs.sync();
+  for (const { kind, name } of damage)
+    if ((kind === 'object' || kind === 'stream') && repairs.isSound(kind, name))
+      outcome.set(key({ kind, name }), '');
   const relink = new Set(names('image'));
   for (const layer of staged)
     await attempt({ kind: 'layer', name: layer.hex }, () => {
@@ -103,6 +119,11 @@ export async function repairStore(
   for (const { digest, documents, stored, sources: from } of images)
     if (relink.has(digestHex(digest)))
       await attempt({ kind: 'image', name: digestHex(digest) }, async () => {
+        if (repairs.formatOf(digest) === 'composefs') {
+          const facts = { source: from[0] ?? '', stored, sizeBytes: 0 };
+          await repairs.replaceComposefsImage(imageRecord(digest, documents, facts), documents, waiting);
+          return;
+        }
         const chain = chainIDs(documents.imageConfig.diffIDs);
         const sizeBytes = chain.reduce((sum, chainID) => sum + store.layerRecord(chainID).sizeBytes, 0);
         const record = imageRecord(digest, documents, { source: from[0] ?? '', stored, sizeBytes });
@@ -124,6 +145,8 @@ export async function repairStore(
 
 const BY_HAND: Record<Damage['kind'], string> = {
   layer: 'its image is damaged, too',
+  stream: 'its image is damaged, too',
+  object: 'its layer cannot be had again',
   image: 'its documents cannot be had again',
   tag: 'remove it by hand',
   root: 'install the service again',

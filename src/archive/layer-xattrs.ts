@@ -32,8 +32,8 @@ export function storedXattr(
 ): Buffer | undefined {
   if (isOverlayXattr(name)) throw new Refusal(`xattr ${showBytes(name)}, which belongs to overlayfs`);
   if (name === 'security.capability') return storedCapability(value, idBase);
-  if (name === ACCESS_ACL_XATTR) return type === 'symlink' ? undefined : storedAcl(value, idBase);
-  if (name === DEFAULT_ACL_XATTR) return type === 'directory' ? storedAcl(value, idBase) : undefined;
+  if (name === ACCESS_ACL_XATTR) return type === 'symlink' ? undefined : storedAcl(name, value, idBase);
+  if (name === DEFAULT_ACL_XATTR) return type === 'directory' ? storedAcl(name, value, idBase) : undefined;
   if (name.startsWith('user.')) return type === 'file' || type === 'directory' ? value : undefined;
   return name.startsWith('trusted.') ? value : undefined;
 }
@@ -74,20 +74,41 @@ function withVersion(value: Buffer, version: number): Buffer {
 
 const ACL_VERSION = 2;
 const ACL_ENTRY_BYTES = 8;
+const ACL_USER_OBJ = 1;
 const ACL_USER = 2;
+const ACL_GROUP_OBJ = 4;
 const ACL_GROUP = 8;
+const ACL_MASK = 16;
+const ACL_OTHER = 32;
+const ACL_PERMISSIONS = 7;
 
-function storedAcl(value: Buffer, idBase: number): Buffer {
+function storedAcl(name: string, value: Buffer, idBase: number): Buffer | undefined {
   if (value.length < 4 || value.readUInt32LE(0) !== ACL_VERSION || (value.length - 4) % ACL_ENTRY_BYTES !== 0)
     throw new Refusal('an ACL that is not valid');
+  if (value.length === 4) return undefined; // to the kernel: no ACL
   const stored = Buffer.from(value);
+  /** What entries there are: the kernel wants them in this order, the names of a kind beside each other. */
+  let order = '';
   for (let at = 4; at < stored.length; at += ACL_ENTRY_BYTES) {
     const tag = stored.readUInt16LE(at);
+    order += ACL_LETTERS.get(tag) ?? '?';
+    if (stored.readUInt16LE(at + 2) > ACL_PERMISSIONS) order += '?';
     if (tag !== ACL_USER && tag !== ACL_GROUP) continue;
     const id = stored.readUInt32LE(at + 4);
     if (id > CONTAINER_ID_MAX)
       throw new Refusal(`an ACL with id ${id}, not in the range 0 to ${CONTAINER_ID_MAX}`);
     stored.writeUInt32LE(id + idBase, at + 4);
   }
+  if (!/^Uu*Gg*Mo$|^UGo$/.test(order))
+    throw new Refusal(`xattr ${showBytes(name)} that the kernel finds invalid`);
   return stored;
 }
+
+const ACL_LETTERS = new Map([
+  [ACL_USER_OBJ, 'U'],
+  [ACL_USER, 'u'],
+  [ACL_GROUP_OBJ, 'G'],
+  [ACL_GROUP, 'g'],
+  [ACL_MASK, 'M'],
+  [ACL_OTHER, 'o'],
+]);

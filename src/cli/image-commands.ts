@@ -1,12 +1,19 @@
-/** ocictl images, inspect, history, tag, untag, rm: what is in the store, and what of it goes. */
-import type { Command } from 'commander';
+/** ocictl images, inspect, history, tag, untag, rm, diff, convert: what is in the store, and what of it goes. */
+import { type Command, Option } from 'commander';
+import { showVerityDigest } from '../composefs/verity-digest.ts';
+import { quote } from '../oci/errors.ts';
 import type { StoredImage } from '../store/images.ts';
+import type { StoreFormat } from '../store/layout.ts';
+import { interruptSignal } from './interrupt.ts';
 import { outputFor } from './main.ts';
 import {
+  accessOptions,
   type CommonOptions,
   createStoreFromOptions,
   openStoreFromOptions,
   placesFrom,
+  type RegistryOptions,
+  sourceOptionsFrom,
   waitingFrom,
 } from './options.ts';
 import { humanAge, humanBytes, type Output, shortDigest } from './output.ts';
@@ -27,6 +34,23 @@ export function imageCommands(program: Command): void {
     .command('rm <image...>')
     .description('remove names, and the images whose last name that was, with the layers only they have')
     .action(withContext(rm));
+  comparingCommands(program);
+}
+
+/** ocictl diff and convert. */
+function comparingCommands(program: Command): void {
+  program
+    .command('diff <image> <other>')
+    .description('show the files that the other image has more, has otherwise or lacks')
+    .action(withContext(diff));
+  accessOptions(
+    program
+      .command('convert <image>')
+      .description('store an image in another format, under the same names')
+      .addOption(
+        new Option('--to <format>', 'tree or composefs').choices(['tree', 'composefs']).makeOptionMandatory(),
+      ),
+  ).action(withContext(convert));
 }
 
 interface Context {
@@ -73,8 +97,25 @@ async function images({ options, output }: Context): Promise<void> {
   }
 }
 
-function summary({ digest, names, source, stored, sizeBytes, layers, directory, store }: StoredImage) {
-  return { digest, names, source, stored, sizeBytes, layers, directory, store };
+function summary(image: StoredImage) {
+  const { digest, names, source, stored, sizeBytes, layers, directory, store, format } = image;
+  return {
+    digest,
+    names,
+    source,
+    stored,
+    sizeBytes,
+    layers,
+    directory,
+    store,
+    format,
+    imageDigest: imageDigest(image),
+  };
+}
+
+/** What --image-digest and `ocictl verify` take. */
+function imageDigest({ composefs }: StoredImage): string | undefined {
+  return composefs && showVerityDigest(composefs.digest);
 }
 
 async function find({ options }: Context, name: string) {
@@ -106,6 +147,8 @@ async function inspect(context: Context, name: string): Promise<void> {
       toc === undefined ? [] : [['Known by its table', `layer ${shortDigest(digest)}, ${toc}`]],
     ),
     ['Size', humanBytes(image.sizeBytes)],
+    ['Format', image.format],
+    ['Image digest', imageDigest(image)],
     ['Directory', image.directory],
     ['User', config.User],
     ['Entrypoint', shellWords(config.Entrypoint)],
@@ -190,4 +233,37 @@ async function rm({ options, output }: Context, names: readonly string[]): Promi
     if (result.deleted) output.line(result.digest);
   }
   if (output.json) output.value(removed);
+}
+
+async function diff(context: Context, name: string, otherName: string): Promise<void> {
+  const { options, output } = context;
+  const { store, image, places } = await find(context, name);
+  const { image: other } = await find(context, otherName);
+  const { diffImages } = await import('../diff-images.ts');
+  const differences = await diffImages(store, image, other, places.runRoot, waitingFrom(options, output));
+  if (output.json) output.value(differences);
+  else
+    for (const { kind, path, what } of differences)
+      output.line(`${SIGNS[kind]} ${quote(path)}${what === 'attributes' ? ' (attributes)' : ''}`);
+}
+
+const SIGNS = { added: '+', changed: '*', removed: '-' } as const;
+
+async function convert(context: Context, name: string): Promise<void> {
+  const { output } = context;
+  const options = context.options as CommonOptions & RegistryOptions & { to: StoreFormat };
+  const { store, image, places } = await find(context, name);
+  const { convertImage } = await import('../convert-image.ts');
+  const signal = interruptSignal();
+  const converted = await convertImage({
+    store,
+    image,
+    to: options.to,
+    runRoot: places.runRoot,
+    source: await sourceOptionsFrom(options, output.note),
+    waiting: waitingFrom(options, output, signal),
+    signal,
+  });
+  if (output.json) output.value({ digest: image.digest, format: options.to, converted });
+  else output.note(converted ? `${name} is now of format ${options.to}` : `${name} has that format already`);
 }

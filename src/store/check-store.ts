@@ -8,9 +8,10 @@ import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
+import { type ChainID, type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { quote } from '../oci/errors.ts';
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
+import { checkImageFile, checkStream } from './check-composefs.ts';
 import { checkLayer } from './check-layer.ts';
 import { digestOfHex } from './garbage.ts';
 import { type LinkKind, linkTarget, readLink } from './image-links.ts';
@@ -39,7 +40,7 @@ import { problemOf } from './problem.ts';
 
 export interface Damage {
   /** `tag` and `root` are names that lead to images; `entry` is what does not belong into the store. */
-  readonly kind: 'layer' | 'image' | 'tag' | 'root' | 'skeleton' | 'entry';
+  readonly kind: 'layer' | 'stream' | 'object' | 'image' | 'tag' | 'root' | 'skeleton' | 'entry';
   /** A digest's hex, a name, or a path in the store. */
   readonly name: string;
   /** Of a file in the layer. */
@@ -64,10 +65,12 @@ export async function checkStore(
   const damage: Damage[] = [];
   const images = only?.map(digestHex) ?? listImageHexes(layout);
   const layers = new Set(only === undefined ? listLayerHexes(layout) : []);
+  const streams = new Set<DiffID>();
   const trees = new Map<string, string>();
   for (const hex of images) {
-    const { problems, chainIDs } = checkImage(layout, hex, findTree);
+    const { problems, chainIDs, diffIDs } = checkImage(layout, hex, findTree);
     damage.push(...problems.map((problem) => ({ kind: 'image' as const, name: hex, problem })));
+    for (const diffID of diffIDs) streams.add(diffID);
     for (const chainID of chainIDs) {
       layers.add(digestHex(chainID));
       trees.set(digestHex(chainID), findTree(chainID));
@@ -86,17 +89,25 @@ export async function checkStore(
     if (found.more > 0)
       damage.push({ kind: 'layer', name: hex, problem: `and ${found.more} more of its files` });
   }
-  damage.push(...checkSkeleton(layout));
+  const objects = new Set<string>();
+  for (const diffID of streams) {
+    await turn();
+    signal?.throwIfAborted();
+    damage.push(...checkStream(layout, diffID, objects));
+  }
+  if (layers.size > 0 || listDirectory(layout.layers).length > 0) damage.push(...checkSkeleton(layout));
   const wanted = only === undefined ? undefined : new Set(images);
   damage.push(...checkLinks(layout, 'tags', wanted), ...checkLinks(layout, 'roots', wanted));
   if (only === undefined) damage.push(...checkEntries(layout));
-  return { layers: layers.size, images: images.length, damage };
+  return { layers: layers.size + streams.size, images: images.length, damage };
 }
 
 export interface ImageCheck {
   readonly problems: readonly string[];
   /** Lowest first; as far as anything of the image tells them. */
   readonly chainIDs: readonly ChainID[];
+  /** Instead, of format composefs. */
+  readonly diffIDs: readonly DiffID[];
 }
 
 export function checkImage(layout: Layout, hex: string, findTree: FindTree): ImageCheck {
@@ -116,6 +127,10 @@ export function checkImage(layout: Layout, hex: string, findTree: FindTree): Ima
   if (record !== undefined && documents !== undefined && !fits(record, documents))
     problems.push('image.json does not fit the manifest and the configuration');
   const known = documents === undefined ? record : imageRecord(digest, documents, NO_FACTS);
+  if (formatOfFile(directory) === 'composefs') {
+    if (record !== undefined) problems.push(...checkImageFile(directory, record));
+    return { problems, chainIDs: [], diffIDs: known?.layers.map(({ diffID }) => diffID) ?? [] };
+  }
   attempt(() => {
     if (known !== undefined) checkTreeLinks(directory, imageTreeLinks(layout, known, findTree), problems);
   });
@@ -123,7 +138,7 @@ export function checkImage(layout: Layout, hex: string, findTree: FindTree): Ima
     known?.layers.map(({ chainID }) => chainID) ??
     attempt(() => linkedLayerHexes(layout, hex).map((layer) => digestOfHex(layer) as ChainID)) ??
     [];
-  return { problems, chainIDs };
+  return { problems, chainIDs, diffIDs: [] };
 }
 
 const NO_FACTS = { source: '', stored: '', sizeBytes: 0 };

@@ -10,17 +10,18 @@ import { existsSync, renameSync, statSync, utimesSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Digest } from '../oci/digest.ts';
 import { toOciError } from '../oci/errors.ts';
+import { composefsGarbage, removeComposefsGarbage } from './composefs-garbage.ts';
 import { diskUsage } from './disk-usage.ts';
 import { listLinks } from './image-links.ts';
 import { linkedLayerHexes, listImageHexes } from './images.ts';
 import { listLayerHexes } from './layers.ts';
-import { imagePath, type Layout, listDirectory, syncDirectory } from './layout.ts';
+import { formatOfFile, imagePath, type Layout, listDirectory, syncDirectory } from './layout.ts';
 import { visitLeftOverBlobs } from './partial-blob.ts';
 import { removeAny } from './remove-tree.ts';
 import { visitLeftOverStages } from './stage.ts';
 
 export interface Garbage {
-  readonly kind: 'image' | 'layer' | 'staging' | 'download' | 'writable' | 'container' | 'mount';
+  readonly kind: 'image' | 'layer' | 'objects' | 'staging' | 'download' | 'writable' | 'container' | 'mount';
   /** A digest's hex, or the name of a directory or file. */
   readonly name: string;
   /** On the disk. */
@@ -43,7 +44,7 @@ export function collectGarbage(layout: Layout, options: GarbageOptions): Garbage
   const { graceMs, dryRun, isUsed, isGone } = options;
   const garbage: Garbage[] = [];
   const take = (kind: Garbage['kind'], path: string, remove: (path: string) => void = removeAny) => {
-    const item = { kind, name: basename(path, '.mstack'), bytes: diskUsage(path) };
+    const item = { kind, name: basename(path).replace(/\.(mstack|composefs)$/, ''), bytes: diskUsage(path) };
     try {
       if (!dryRun) remove(path);
       garbage.push(item);
@@ -64,13 +65,24 @@ export function collectGarbage(layout: Layout, options: GarbageOptions): Garbage
   for (const hex of unnamed) take('image', imagePath(layout, hex), trash);
   const unused = unusedLayers(layout, new Set(unnamed));
   for (const hex of unused) take('layer', join(layout.layers, hex), trash);
+  const { streams, objects, bytes } = composefsGarbage(layout, new Set(unnamed));
+  if (streams.length + objects.length > 0) {
+    if (!dryRun) removeComposefsGarbage(layout, { streams, objects, bytes });
+    garbage.push({ kind: 'objects', name: `${objects.length} of ${streams.length} layers`, bytes });
+  }
   return garbage;
 }
 
-/** Deletes the image directory, then every layer that no image links to; the hex names of those layers. */
+/** Deletes the image directory, then every layer that no image has; the hex names of those layers. */
 export function deleteImage(layout: Layout, imageHex: string): string[] {
   const image = imagePath(layout, imageHex);
+  const isComposefs = formatOfFile(image) === 'composefs';
   if (existsSync(image)) moveToTrash(layout, image);
+  if (isComposefs) {
+    const gone = composefsGarbage(layout);
+    removeComposefsGarbage(layout, gone);
+    return [...gone.streams];
+  }
   const unused = unusedLayers(layout);
   for (const hex of unused) moveToTrash(layout, join(layout.layers, hex));
   return unused;

@@ -176,7 +176,7 @@ const NOT_PLAIN = /[^!-$&-~]/;
 const NOT_PLAIN_EACH = /[^!-$&-~]/g;
 
 /** '.' for the top. */
-function escapePath(path: string): string {
+export function escapePath(path: string): string {
   if (path === '') return '.';
   if (!NOT_PLAIN.test(path)) return path;
   return path.replace(NOT_PLAIN_EACH, (char) => `%${char.charCodeAt(0).toString(16).padStart(2, '0')}`);

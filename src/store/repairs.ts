@@ -4,16 +4,30 @@
  * Invariant: what takes a damaged thing's place is whole and durable before it does, in one rename; until then the
  * damaged one stays. Everything but stageLayer() runs under the exclusive lock.
  */
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import type { VerityDigest } from '../composefs/verity-digest.ts';
 import type { Waiting } from '../host/lock.ts';
-import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
+import { type ChainID, type DiffID, type Digest, digestHex } from '../oci/digest.ts';
+import { STREAM_FILE } from './apply-stream.ts';
+import { checkVerityFile } from './check-composefs.ts';
+import { objectsOfStream } from './composefs-garbage.ts';
+import { fillComposefsImage } from './composefs-images.ts';
 import { moveToTrash, unusedLayers } from './garbage.ts';
 import { removeLink } from './image-links.ts';
 import { type FindTree, type ImageRecord, imageTreeLinks, type RawDocuments, writeImage } from './images.ts';
 import { claimLayerReplacement, hasLayer, type LayerStage, replaceSkeleton } from './layers.ts';
-import { imagePath, type Layout, syncDirectory, syncFileSystem } from './layout.ts';
-import { claimReplacement } from './stage.ts';
+import {
+  formatOfFile,
+  imagePath,
+  type Layout,
+  type StoreFormat,
+  syncDirectory,
+  syncFileSystem,
+} from './layout.ts';
+import { commitObjects, type ObjectPaths, objectPath, objectPaths } from './objects.ts';
+import { claimReplacement, openPrivateStage } from './stage.ts';
+import { streamPath } from './streams.ts';
 
 export interface Remains {
   readonly source: string | undefined;
@@ -21,6 +35,18 @@ export interface Remains {
   readonly stored: string;
   readonly rawManifest: Uint8Array | undefined;
   readonly rawConfig: Uint8Array | undefined;
+}
+
+/** A layer of format composefs that was fetched again. */
+export interface StreamReplacement {
+  readonly diffID: DiffID;
+  readonly directory: string;
+  /** Where no objects are: so all are made. */
+  readonly noObjects: ObjectPaths;
+  restart(): void;
+  /** Puts the stream in place, and what of its objects is damaged or missing. Sync before and after. */
+  replace(): void;
+  discard(): void;
 }
 
 export type Repairs = ReturnType<typeof repairsOf>;
@@ -60,6 +86,74 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
     /** A place to make a layer anew. Its commit() puts it in place; sync() first. */
     stageLayer: (chainID: ChainID, waiting: Waiting): Promise<LayerStage> =>
       claimLayerReplacement(layout, chainID, waiting),
+
+    /** Whether the stream names one of the objects; not where it is damaged. */
+    streamNames(diffID: DiffID, objects: ReadonlySet<string>): boolean {
+      try {
+        return [...objectsOfStream(layout, digestHex(diffID))].some((object) => objects.has(object));
+      } catch {
+        return false;
+      }
+    },
+
+    /** A place to make a stream anew, with all its objects. */
+    async stageStream(diffID: DiffID): Promise<StreamReplacement> {
+      const stage = await openPrivateStage(layout, 'repair');
+      const { directory } = stage;
+      const none = join(directory, 'none');
+      return {
+        diffID,
+        directory,
+        noObjects: { objects: none, objectsBySha256: none },
+        restart: () => stage.empty(),
+        replace() {
+          const paths = objectPaths(layout);
+          for (const name of readdirSync(join(directory, 'objects'))) {
+            const object = name as VerityDigest;
+            const target = objectPath(paths, object);
+            // also those that fsck could not know of, as the stream was damaged
+            if (!existsSync(target) || checkVerityFile(target, object) === undefined) continue;
+            renameSync(join(directory, 'objects', object), target);
+          }
+          commitObjects(paths, directory);
+          renameSync(join(directory, STREAM_FILE), streamPath(layout, diffID));
+        },
+        discard: () => stage.discard(),
+      };
+    },
+
+    /** Whether a stream or an object is what its name says. */
+    isSound(kind: 'stream' | 'object', hex: string): boolean {
+      if (kind === 'object') {
+        const object = hex as VerityDigest;
+        return checkVerityFile(objectPath(objectPaths(layout), object), object) === undefined;
+      }
+      try {
+        return objectsOfStream(layout, hex).size >= 0;
+      } catch {
+        return false;
+      }
+    },
+
+    /** The format of an image, whatever is damaged of it. */
+    formatOf: (digest: Digest): StoreFormat => formatOfFile(imagePath(layout, digestHex(digest))),
+
+    /** The image, made again from its streams. */
+    async replaceComposefsImage(
+      record: ImageRecord,
+      documents: RawDocuments,
+      waiting: Waiting,
+    ): Promise<void> {
+      const hex = digestHex(record.digest);
+      const stage = await claimReplacement(layout, hex, `image ${hex.slice(0, 12)}`, waiting);
+      try {
+        fillComposefsImage(layout, record, documents, stage.directory);
+        stage.exchange(imagePath(layout, hex));
+        syncDirectory(layout.images);
+      } finally {
+        stage.discard();
+      }
+    },
 
     sync: (): void => syncFileSystem(layout.root),
     syncLayers: (): void => syncDirectory(layout.layers),

@@ -2,12 +2,14 @@
 import { lstatSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type Digest, digestHex } from '../oci/digest.ts';
+import { composefsImages, listObjects, objectsOfStream } from './composefs-garbage.ts';
 import { BLOCK_BYTES, usageCounter } from './disk-usage.ts';
 import { digestOfHex } from './garbage.ts';
 import { listLinks } from './image-links.ts';
 import { linkedLayerHexes, listImageHexes } from './images.ts';
 import { listLayerHexes } from './layers.ts';
 import { imagePath, type Layout, listDirectory } from './layout.ts';
+import { listStreams } from './streams.ts';
 
 export interface ImageUsage {
   readonly digest: Digest;
@@ -41,13 +43,20 @@ export function storeUsage(layout: Layout, only?: readonly Digest[]): StoreUsage
   const imageBytes = add(layout.images);
   const stagingBytes = sum(add(layout.staging).values());
   const writableBytes = sum(add(layout.writable).values());
+  const composefs = composefsParts(layout);
+  const treesBytes = sum(layerBytes.values());
+  const parts = usageCounter(); // the directories they are in count below
+  for (const part of composefs.parts) layerBytes.set(part, parts.add(join(layout.root, part)));
   const walked = [layout.layers, layout.images, layout.staging, layout.writable];
   const others = listDirectory(layout.root)
     .map((name) => join(layout.root, name))
     .filter((path) => !walked.includes(path));
 
   const layersOf = new Map(
-    listImageHexes(layout).map((hex) => [hex, [...new Set(linkedLayerHexes(layout, hex))]]),
+    listImageHexes(layout).map((hex) => [
+      hex,
+      composefs.ofImage.get(hex) ?? [...new Set(linkedLayerHexes(layout, hex))],
+    ]),
   );
   const users = new Map<string, number>();
   for (const layer of [...layersOf.values()].flat()) users.set(layer, (users.get(layer) ?? 0) + 1);
@@ -71,14 +80,35 @@ export function storeUsage(layout: Layout, only?: readonly Digest[]): StoreUsage
   return {
     images,
     layersBytes: sum(layerBytes.values()),
-    unusedBytes: bytesOf(listLayerHexes(layout).filter((layer) => !users.has(layer))),
+    unusedBytes: bytesOf([...listLayerHexes(layout), ...composefs.parts].filter((part) => !users.has(part))),
     stagingBytes,
     writableBytes,
     totalBytes:
-      sum([...layerBytes.values(), ...imageBytes.values(), stagingBytes, writableBytes]) +
+      sum([treesBytes, ...imageBytes.values(), stagingBytes, writableBytes]) +
       sum(others.map((path) => counter.add(path))) +
       sum([layout.root, ...walked].map(ownBytes)),
   };
+}
+
+/** Streams and objects, by their paths in the store: all, and those of each image. Damaged ones have none. */
+function composefsParts(layout: Layout): { parts: string[]; ofImage: Map<string, string[]> } {
+  const streamPart = (hex: string) => `streams/${hex}`;
+  const objectPart = (hex: string) => `objects/${hex.slice(0, 2)}/${hex.slice(2)}`;
+  const parts = [...listStreams(layout).map(streamPart), ...[...listObjects(layout)].map(objectPart)];
+  const ofImage = new Map<string, string[]>();
+  if (parts.length === 0) return { parts, ofImage };
+  const ofStream = new Map<string, string[]>();
+  const read = (hex: string) => {
+    const known = ofStream.get(hex) ?? [
+      streamPart(hex),
+      ...[...objectsOfStream(layout, hex)].map(objectPart),
+    ];
+    ofStream.set(hex, known);
+    return known;
+  };
+  for (const [hex, diffIDs] of composefsImages(layout))
+    ofImage.set(hex, [...new Set(diffIDs.flatMap((diffID) => read(digestHex(diffID))))]);
+  return { parts, ofImage };
 }
 
 /** Of a directory itself, without what is in it. */

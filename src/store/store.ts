@@ -15,8 +15,24 @@ import { syncfs } from '../host/syscalls.ts';
 import { type ChainID, type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type CheckedStore, checkStore } from './check-store.ts';
-import { claimStream, commitComposefsImage, IMAGE_FILE, type StreamStage } from './composefs-images.ts';
-import { collectGarbage, deleteImage, digestOfHex, type Garbage, type GarbageOptions } from './garbage.ts';
+import { composefsGarbage, removeComposefsGarbage } from './composefs-garbage.ts';
+import {
+  claimStream,
+  commitComposefsImage,
+  fillComposefsImage,
+  IMAGE_FILE,
+  type StreamStage,
+} from './composefs-images.ts';
+import {
+  collectGarbage,
+  deleteImage,
+  digestOfHex,
+  type Garbage,
+  type GarbageOptions,
+  moveToTrash,
+  unusedLayers,
+} from './garbage.ts';
+import { composefsEntries, type ImageEntry } from './image-entries.ts';
 import { listLinks, readLink, removeLink, writeLink } from './image-links.ts';
 import { findImageUsers, type ImageUser, refuseWhileUsed, type UseRecord, useRecord } from './image-users.ts';
 import {
@@ -25,11 +41,14 @@ import {
   hasImage,
   type ImageDocuments,
   type ImageRecord,
+  imageRecord,
+  imageTreeLinks,
   listImageHexes,
   type RawDocuments,
   readImageDocuments,
   readImageRecord,
   type StoredImage,
+  writeImage,
 } from './images.ts';
 import {
   claimLayer,
@@ -42,19 +61,22 @@ import {
 } from './layers.ts';
 import {
   formatOfFile,
+  imageFileName,
   imagePath,
   type Layout,
   layoutBelow,
   listDirectory,
   openLayout,
+  type StoreFormat,
   syncDirectory,
+  syncFileSystem,
   tagFileName,
 } from './layout.ts';
 import { objectPaths } from './objects.ts';
 import { openPartialBlob, type PartialBlob, RESUMABLE_FOR_MS, visitLeftOverBlobs } from './partial-blob.ts';
 import { removeAny } from './remove-tree.ts';
 import { type Repairs, repairsOf } from './repairs.ts';
-import { visitLeftOverStages } from './stage.ts';
+import { claimReplacement, visitLeftOverStages } from './stage.ts';
 import { type StoreUsage, storeUsage } from './store-usage.ts';
 import { hasStream, type StreamKey } from './streams.ts';
 
@@ -339,6 +361,51 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       await commitComposefsImage(layout, record, documents, waiting);
       return imageByHex(digestHex(record.digest));
     },
+
+    /**
+     * The image in the other format, whose layers are all in place; then what only the old one had goes. Names
+     * follow. Under the exclusive lock.
+     */
+    async replaceFormat(
+      image: StoredImage,
+      to: StoreFormat,
+      documents: ImageDocuments,
+      waiting: Waiting,
+    ): Promise<void> {
+      const { digest, source, stored, sizeBytes } = image;
+      const hex = digestHex(digest);
+      const record = imageRecord(digest, documents, { source, stored, sizeBytes });
+      const before = imagePath(layout, hex);
+      const after = join(layout.images, imageFileName(hex, to));
+      const stage = await claimReplacement(layout, hex, `image ${hex.slice(0, 12)}`, waiting);
+      try {
+        if (to === 'composefs') fillComposefsImage(layout, record, documents, stage.directory);
+        else {
+          await ensureSkeleton(layout, waiting);
+          writeImage(stage.directory, record, documents, imageTreeLinks(layout, record, treeOf));
+          syncFileSystem(stage.directory);
+        }
+        // Of two directories the one of format composefs counts, so there is an image at every moment.
+        if (existsSync(after)) moveToTrash(layout, after); // of a crash
+        stage.commit(after);
+        syncDirectory(layout.images);
+        moveToTrash(layout, before);
+      } finally {
+        stage.discard();
+      }
+      for (const kind of ['tags', 'roots'] as const)
+        for (const [name, tagged] of listLinks(layout, kind))
+          if (tagged === hex) await writeLink(layout, kind, name, digest);
+      for (const unused of unusedLayers(layout)) moveToTrash(layout, join(layout.layers, unused));
+      removeComposefsGarbage(layout, composefsGarbage(layout));
+    },
+
+    /** Of an image of format composefs: its files, by path. */
+    composefsEntries: (image: StoredImage): Map<string, ImageEntry> =>
+      composefsEntries(
+        { ...layout, root: image.store },
+        image.layers.map(({ diffID }) => diffID),
+      ),
 
     // Using
 

@@ -1,0 +1,86 @@
+/**
+ * The part of `ocictl fsck --repair` for format composefs: layers with a damaged stream or object are fetched again into
+ * staging/, and what is damaged is replaced from there, file by file.
+ *
+ * Invariant: what takes a damaged file's place has the digest that its name says, and is durable before.
+ */
+import { fetchAndApply, isWorthResuming, type LayerTask, slots } from './fetch-layer.ts';
+import { chainIDs, type DiffID, digestHex } from './oci/digest.ts';
+import type { KnownImage, Sources } from './repair-images.ts';
+import type { AppliedStream } from './store/apply-stream.ts';
+import type { Damage } from './store/check-store.ts';
+import { openLayerWorkers } from './store/layer-worker-pool.ts';
+import type { StreamReplacement } from './store/repairs.ts';
+import type { Store } from './store/store.ts';
+
+export interface StreamRepair {
+  readonly store: Store;
+  readonly images: readonly KnownImage[];
+  readonly damage: readonly Damage[];
+  readonly sources: Sources;
+  readonly signal: AbortSignal;
+  readonly onNote?: ((message: string) => void) | undefined;
+}
+
+/** Under the shared lock. What could be fetched, each layer whole in a stage; `onFailed` hears of the others. */
+export async function stageStreams(
+  { store, images, damage, sources, signal, onNote }: StreamRepair,
+  onFailed: (diffID: DiffID, error: unknown) => void,
+): Promise<StreamReplacement[]> {
+  const named = (kind: Damage['kind']) =>
+    new Set(damage.filter((one) => one.kind === kind).map(({ name }) => name));
+  const streams = named('stream');
+  const objects = named('object');
+  if (streams.size + objects.size === 0) return [];
+  const repairs = store.repairs();
+  const staged: StreamReplacement[] = [];
+  const seen = new Set<DiffID>();
+  const workers = openLayerWorkers(1);
+  try {
+    for (const { documents, sources: from, digest } of images) {
+      if (store.imageByDigest(digest)?.format === 'tree') continue;
+      const { diffIDs } = documents.imageConfig;
+      const chain = chainIDs(diffIDs);
+      for (const [index, diffID] of diffIDs.entries()) {
+        if (seen.has(diffID)) continue;
+        seen.add(diffID);
+        if (!streams.has(digestHex(diffID)) && !repairs.streamNames(diffID, objects)) continue;
+        const descriptor = documents.manifest.layers[index]!;
+        const layer = { descriptor, diffID, chainID: chain[index]! };
+        const stage = await repairs.stageStream(diffID);
+        const stream = { descriptor, diffID, paths: stage.noObjects, directory: stage.directory };
+        try {
+          await sources.ask(from, 'the layer', async (source) => {
+            onNote?.(`fetching layer ${digestHex(diffID).slice(0, 12)} again from ${source.description}`);
+            stage.restart();
+            const blob = store.openPartialBlob(descriptor.digest);
+            const task: LayerTask<AppliedStream> = {
+              layer,
+              index,
+              blob,
+              restart: stage.restart,
+              apply: (growing) => workers.stream({ ...growing, stream }),
+            };
+            try {
+              await fetchAndApply(task, { source, downloads: slots(1), signal, onEvent: () => {} });
+              blob.remove();
+            } catch (error) {
+              if (!isWorthResuming(error)) blob.remove();
+              throw error;
+            } finally {
+              blob.keep();
+            }
+          });
+          staged.push(stage);
+        } catch (error) {
+          stage.discard();
+          signal.throwIfAborted();
+          onFailed(diffID, error);
+        }
+      }
+    }
+  } finally {
+    await workers.close();
+  }
+  return staged;
+}

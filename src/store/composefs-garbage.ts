@@ -1,0 +1,86 @@
+/**
+ * Which streams and objects images of format composefs are made of, and what nobody needs.
+ *
+ * Invariant: where an image does not tell its layers, or a stream its objects, nothing is garbage: fsck first.
+ */
+import { existsSync, readdirSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import type { VerityDigest } from '../composefs/verity-digest.ts';
+import { type DiffID, digestHex } from '../oci/digest.ts';
+import { diskUsage } from './disk-usage.ts';
+import { listImageHexes, readImageRecord } from './images.ts';
+import { formatOfFile, imagePath, type Layout, listDirectory } from './layout.ts';
+import { objectPath, objectPaths } from './objects.ts';
+import { listStreams, readStream, streamsDirectory } from './streams.ts';
+
+/** The hex digits of every object in objects/. */
+export function* listObjects(layout: Layout): Generator<string> {
+  const { objects } = objectPaths(layout);
+  for (const first of listDirectory(objects))
+    for (const rest of listDirectory(join(objects, first))) yield first + rest;
+}
+
+/** Hex digests of the images of format composefs, with the hex of their layers' diffIDs. Throws where one is damaged. */
+export function composefsImages(layout: Layout): Map<string, DiffID[]> {
+  const images = new Map<string, DiffID[]>();
+  for (const hex of listImageHexes(layout)) {
+    if (formatOfFile(imagePath(layout, hex)) !== 'composefs') continue;
+    images.set(
+      hex,
+      readImageRecord(layout, hex).layers.map(({ diffID }) => diffID),
+    );
+  }
+  return images;
+}
+
+/** The objects that a stream names. Throws where it is damaged. */
+export function objectsOfStream(layout: Layout, hex: string): Set<string> {
+  const objects = new Set<string>();
+  for (const record of readStream(join(streamsDirectory(layout), hex)))
+    if (record.kind === 'inode' && record.inode.object !== undefined) objects.add(record.inode.object);
+  return objects;
+}
+
+export interface ComposefsGarbage {
+  readonly streams: readonly string[];
+  readonly objects: readonly string[];
+  readonly bytes: number;
+}
+
+/** What no image needs, but for images in `without`. */
+export function composefsGarbage(layout: Layout, without: ReadonlySet<string> = new Set()): ComposefsGarbage {
+  const streams = listStreams(layout);
+  const present = [...listObjects(layout)];
+  if (streams.length === 0 && present.length === 0) return { streams: [], objects: [], bytes: 0 };
+  const needed = new Set<string>();
+  try {
+    for (const [hex, diffIDs] of composefsImages(layout))
+      if (!without.has(hex)) for (const diffID of diffIDs) needed.add(digestHex(diffID));
+    const marked = new Set<string>();
+    for (const hex of streams)
+      if (needed.has(hex)) for (const object of objectsOfStream(layout, hex)) marked.add(object);
+    const unused = streams.filter((hex) => !needed.has(hex));
+    const objects = present.filter((hex) => !marked.has(hex));
+    const paths = objectPaths(layout);
+    const bytes = [
+      ...unused.map((hex) => join(streamsDirectory(layout), hex)),
+      ...objects.map((hex) => objectPath(paths, hex as VerityDigest)),
+    ].reduce((sum, path) => sum + diskUsage(path), 0);
+    return { streams: unused, objects, bytes };
+  } catch {
+    return { streams: [], objects: [], bytes: 0 };
+  }
+}
+
+/** Streams first, so that a crash leaves none without its objects. Under the exclusive lock. */
+export function removeComposefsGarbage(layout: Layout, { streams, objects }: ComposefsGarbage): void {
+  const paths = objectPaths(layout);
+  for (const hex of streams) unlinkSync(join(streamsDirectory(layout), hex));
+  for (const hex of objects) unlinkSync(objectPath(paths, hex as VerityDigest));
+  if (objects.length === 0) return;
+  for (const first of listDirectory(paths.objectsBySha256))
+    for (const rest of readdirSync(join(paths.objectsBySha256, first))) {
+      const link = join(paths.objectsBySha256, first, rest);
+      if (!existsSync(link)) unlinkSync(link);
+    }
+}
