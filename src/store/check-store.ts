@@ -149,7 +149,9 @@ function fits(record: ImageRecord, documents: ImageDocuments): boolean {
   if (typeof source !== 'string' || Number.isNaN(Date.parse(stored)) || !Number.isSafeInteger(sizeBytes))
     return false;
   const { config, layers } = imageRecord(digest, documents, facts);
-  return config === record.config && isDeepStrictEqual(layers, record.layers);
+  // What vouches for a layer is known by nobody else.
+  const known = record.layers.map(({ toc: _, ...layer }) => layer);
+  return config === record.config && isDeepStrictEqual(layers, known);
 }
 
 /** systemd refuses a stack with anything else in it, but for hidden files. */
