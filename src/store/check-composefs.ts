@@ -6,15 +6,13 @@ import { closeSync, lstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
 import { measureVerity } from '../host/syscalls.ts';
-import type { DiffID } from '../oci/digest.ts';
-import { digestHex } from '../oci/digest.ts';
 import type { Damage } from './check-store.ts';
 import { IMAGE_FILE } from './composefs-images.ts';
 import type { ImageRecord } from './images.ts';
 import type { Layout } from './layout.ts';
 import { objectPath, objectPaths } from './objects.ts';
 import { problemOf } from './problem.ts';
-import { readStream, streamPath } from './streams.ts';
+import { readStream, type StreamKey, streamFileName, streamPath } from './streams.ts';
 
 /** What is wrong with image.cfs. */
 export function checkImageFile(
@@ -27,11 +25,11 @@ export function checkImageFile(
 }
 
 /** Streams and the objects they name. `checked` holds the objects that were looked at. */
-export function checkStream(layout: Layout, diffID: DiffID, checked: Set<string>): Damage[] {
+export function checkStream(layout: Layout, key: StreamKey, checked: Set<string>): Damage[] {
   const damage: Damage[] = [];
   const paths = objectPaths(layout);
   try {
-    for (const record of readStream(streamPath(layout, diffID))) {
+    for (const record of readStream(streamPath(layout, key))) {
       if (record.kind !== 'inode' || record.inode.object === undefined) continue;
       const { object } = record.inode;
       if (checked.has(object)) continue;
@@ -40,7 +38,7 @@ export function checkStream(layout: Layout, diffID: DiffID, checked: Set<string>
       if (problem !== undefined) damage.push({ kind: 'object', name: object, path: record.path, problem });
     }
   } catch (error) {
-    damage.push({ kind: 'stream', name: digestHex(diffID), problem: problemOf(error) });
+    damage.push({ kind: 'stream', name: streamFileName(key), problem: problemOf(error) });
   }
   return damage;
 }

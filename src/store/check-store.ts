@@ -8,7 +8,7 @@ import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { type ChainID, type DiffID, type Digest, digestHex } from '../oci/digest.ts';
+import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
 import { quote } from '../oci/errors.ts';
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
 import { checkImageFile, checkStream } from './check-composefs.ts';
@@ -37,6 +37,7 @@ import {
   SKELETON,
 } from './layout.ts';
 import { problemOf } from './problem.ts';
+import { type StreamKey, streamKey } from './streams.ts';
 
 export interface Damage {
   /** `tag` and `root` are names that lead to images; `entry` is what does not belong into the store. */
@@ -65,12 +66,12 @@ export async function checkStore(
   const damage: Damage[] = [];
   const images = only?.map(digestHex) ?? listImageHexes(layout);
   const layers = new Set(only === undefined ? listLayerHexes(layout) : []);
-  const streams = new Set<DiffID>();
+  const streams = new Set<StreamKey>();
   const trees = new Map<string, string>();
   for (const hex of images) {
-    const { problems, chainIDs, diffIDs } = checkImage(layout, hex, findTree);
+    const { problems, chainIDs, streamKeys } = checkImage(layout, hex, findTree);
     damage.push(...problems.map((problem) => ({ kind: 'image' as const, name: hex, problem })));
-    for (const diffID of diffIDs) streams.add(diffID);
+    for (const key of streamKeys) streams.add(key);
     for (const chainID of chainIDs) {
       layers.add(digestHex(chainID));
       trees.set(digestHex(chainID), findTree(chainID));
@@ -90,10 +91,10 @@ export async function checkStore(
       damage.push({ kind: 'layer', name: hex, problem: `and ${found.more} more of its files` });
   }
   const objects = new Set<string>();
-  for (const diffID of streams) {
+  for (const key of streams) {
     await turn();
     signal?.throwIfAborted();
-    damage.push(...checkStream(layout, diffID, objects));
+    damage.push(...checkStream(layout, key, objects));
   }
   if (layers.size > 0 || listDirectory(layout.layers).length > 0) damage.push(...checkSkeleton(layout));
   const wanted = only === undefined ? undefined : new Set(images);
@@ -107,7 +108,7 @@ export interface ImageCheck {
   /** Lowest first; as far as anything of the image tells them. */
   readonly chainIDs: readonly ChainID[];
   /** Instead, of format composefs. */
-  readonly diffIDs: readonly DiffID[];
+  readonly streamKeys: readonly StreamKey[];
 }
 
 export function checkImage(layout: Layout, hex: string, findTree: FindTree): ImageCheck {
@@ -129,7 +130,8 @@ export function checkImage(layout: Layout, hex: string, findTree: FindTree): Ima
   const known = documents === undefined ? record : imageRecord(digest, documents, NO_FACTS);
   if (formatOfFile(directory) === 'composefs') {
     if (record !== undefined) problems.push(...checkImageFile(directory, record));
-    return { problems, chainIDs: [], diffIDs: known?.layers.map(({ diffID }) => diffID) ?? [] };
+    // Only our own record says what is known by its table.
+    return { problems, chainIDs: [], streamKeys: (record ?? known)?.layers.map(streamKey) ?? [] };
   }
   attempt(() => {
     if (known !== undefined) checkTreeLinks(directory, imageTreeLinks(layout, known, findTree), problems);
@@ -138,7 +140,7 @@ export function checkImage(layout: Layout, hex: string, findTree: FindTree): Ima
     known?.layers.map(({ chainID }) => chainID) ??
     attempt(() => linkedLayerHexes(layout, hex).map((layer) => digestOfHex(layer) as ChainID)) ??
     [];
-  return { problems, chainIDs, diffIDs: [] };
+  return { problems, chainIDs, streamKeys: [] };
 }
 
 const NO_FACTS = { source: '', stored: '', sizeBytes: 0 };

@@ -6,12 +6,11 @@
 import { existsSync, readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
-import { type DiffID, digestHex } from '../oci/digest.ts';
 import { diskUsage } from './disk-usage.ts';
 import { listImageHexes, readImageRecord } from './images.ts';
 import { formatOfFile, imagePath, type Layout, listDirectory } from './layout.ts';
 import { objectPath, objectPaths } from './objects.ts';
-import { listStreams, readStream, streamsDirectory } from './streams.ts';
+import { listStreams, readStream, streamFileName, streamKey, streamsDirectory } from './streams.ts';
 
 /** The hex digits of every object in objects/. */
 export function* listObjects(layout: Layout): Generator<string> {
@@ -20,14 +19,14 @@ export function* listObjects(layout: Layout): Generator<string> {
     for (const rest of listDirectory(join(objects, first))) yield first + rest;
 }
 
-/** Hex digests of the images of format composefs, with the hex of their layers' diffIDs. Throws where one is damaged. */
-export function composefsImages(layout: Layout): Map<string, DiffID[]> {
-  const images = new Map<string, DiffID[]>();
+/** Hex digests of the images of format composefs, with the names of their layers' streams. Throws where one is damaged. */
+export function composefsImages(layout: Layout): Map<string, string[]> {
+  const images = new Map<string, string[]>();
   for (const hex of listImageHexes(layout)) {
     if (formatOfFile(imagePath(layout, hex)) !== 'composefs') continue;
     images.set(
       hex,
-      readImageRecord(layout, hex).layers.map(({ diffID }) => diffID),
+      readImageRecord(layout, hex).layers.map((layer) => streamFileName(streamKey(layer))),
     );
   }
   return images;
@@ -54,8 +53,8 @@ export function composefsGarbage(layout: Layout, without: ReadonlySet<string> = 
   if (streams.length === 0 && present.length === 0) return { streams: [], objects: [], bytes: 0 };
   const needed = new Set<string>();
   try {
-    for (const [hex, diffIDs] of composefsImages(layout))
-      if (!without.has(hex)) for (const diffID of diffIDs) needed.add(digestHex(diffID));
+    for (const [hex, names] of composefsImages(layout))
+      if (!without.has(hex)) for (const name of names) needed.add(name);
     const marked = new Set<string>();
     for (const hex of streams)
       if (needed.has(hex)) for (const object of objectsOfStream(layout, hex)) marked.add(object);

@@ -2,9 +2,8 @@
 import { createHash } from 'node:crypto';
 import type { TreeNode } from '../composefs/erofs-image.ts';
 import { createLayerMerger } from '../composefs/merge-layers.ts';
-import type { DiffID } from '../oci/digest.ts';
 import type { Layout } from './layout.ts';
-import { readStream, streamPath } from './streams.ts';
+import { readStream, type StreamKey, streamPath } from './streams.ts';
 
 /** What tells whether a file is the same: everything but its names. */
 export interface ImageEntry {
@@ -13,9 +12,9 @@ export interface ImageEntry {
 }
 
 /** Byte-string paths without a leading slash; the root is ''. */
-export function composefsEntries(layout: Layout, diffIDs: readonly DiffID[]): Map<string, ImageEntry> {
+export function composefsEntries(layout: Layout, layers: readonly StreamKey[]): Map<string, ImageEntry> {
   const merger = createLayerMerger();
-  for (const diffID of diffIDs) merger.add(readStream(streamPath(layout, diffID)));
+  for (const key of layers) merger.add(readStream(streamPath(layout, key)));
   const entries = new Map<string, ImageEntry>();
   const ahead: [path: string, node: TreeNode][] = [['', merger.root]];
   for (let next = ahead.pop(); next !== undefined; next = ahead.pop()) {

@@ -106,8 +106,7 @@ function composefsParts(layout: Layout): { parts: string[]; ofImage: Map<string,
     ofStream.set(hex, known);
     return known;
   };
-  for (const [hex, diffIDs] of composefsImages(layout))
-    ofImage.set(hex, [...new Set(diffIDs.flatMap((diffID) => read(digestHex(diffID))))]);
+  for (const [hex, names] of composefsImages(layout)) ofImage.set(hex, [...new Set(names.flatMap(read))]);
   return { parts, ofImage };
 }
 

@@ -78,7 +78,7 @@ import { removeAny } from './remove-tree.ts';
 import { type Repairs, repairsOf } from './repairs.ts';
 import { claimReplacement, visitLeftOverStages } from './stage.ts';
 import { type StoreUsage, storeUsage } from './store-usage.ts';
-import { hasStream, type StreamKey } from './streams.ts';
+import { hasStream, type StreamKey, streamKey } from './streams.ts';
 
 export interface RemovedImage {
   readonly digest: Digest;
@@ -402,10 +402,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
 
     /** Of an image of format composefs: its files, by path. */
     composefsEntries: (image: StoredImage): Map<string, ImageEntry> =>
-      composefsEntries(
-        { ...layout, root: image.store },
-        image.layers.map(({ diffID }) => diffID),
-      ),
+      composefsEntries({ ...layout, root: image.store }, image.layers.map(streamKey)),
 
     // Using
 
