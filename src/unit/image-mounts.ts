@@ -81,7 +81,7 @@ export function imageLines(bind: BindMount, context: UnitContext): string {
     composefs === undefined
       ? `userxattr,lowerdir=${lower.join(':')}`
       : composefsStack(layers[1] ?? '', composefs, lower, !bind.readOnly);
-  const options = ['X-mount.mkdir', ...bind.flags, stack, upper];
+  const options = ['X-mount.mkdir', stack, ...bind.flags, upper];
   const path = (bind.imagePath ?? '/').slice(1);
   // by mount(2): setup-script.ts, rootLines
   return `LIBMOUNT_FORCE_MOUNT2=always mount -t overlay -o ${options.join(',')} "oci-$NAME" ${name}t

@@ -252,7 +252,7 @@ test('images are mounted by their layers', () => {
   );
   assert.match(
     script,
-    / mount -t overlay -o X-mount.mkdir,userxattr,nosuid,nodev,lowerdir=bind0l2:bind0l1:bind0l0,ro "oci-\$NAME" bind0t\nmkdir bind0; mount --bind bind0t bind0$/m,
+    / mount -t overlay -o X-mount.mkdir,userxattr,lowerdir=bind0l2:bind0l1:bind0l0,nosuid,nodev,ro "oci-\$NAME" bind0t\nmkdir bind0; mount --bind bind0t bind0$/m,
   );
   // written to in the container's own directory, also where its root is read-only
   const writable = units({ readOnly: true, mounts: [image('rw')] }, {}, { images }).setupScript;
@@ -419,4 +419,42 @@ test('the bundle says what the image says', () => {
   assert.equal(made.annotations['org.opencontainers.image.stopSignal'], 'SIGQUIT');
   assert.deepEqual(made.linux.sysctl, {});
   throwsOci(() => spec({}, { WorkingDir: '../x' }), 'BAD_IMAGE', "'../x'");
+});
+
+test('a composefs image: bound and checked first, mounted with its ids, its objects below it alone', () => {
+  const composefs = {
+    image: "/sto re/it's.cfs",
+    digest: 'd'.repeat(64),
+    content: Buffer.alloc(0),
+    sha256: 'e'.repeat(64),
+    objects: '/sto re/objects',
+    verity: false,
+  };
+  const script = (readOnly: boolean, verity: boolean) =>
+    units({ readOnly }, {}, { layerTrees: [], composefs: { ...composefs, verity } }).setupScript;
+  const plain = script(false, false);
+  const at = (text: string) => {
+    assert.ok(plain.includes(text), `${text} is not in\n${plain}`);
+    return plain.indexOf(text);
+  };
+  const steps = [
+    `mount --bind --make-private '/sto re/it'\\''s.cfs' "$BUNDLE/mnt/l1.cfs"`,
+    `[ "$(sha256sum <"$BUNDLE/mnt/l1.cfs")" = "${'e'.repeat(64)}  -" ] ||`,
+    `"$MOUNTS_FIELD/l1.cfs" "$MOUNTS_FIELD/l1" erofs "X-mount.mkdir,ro,noacl,X-mount.idmap=b:0:$B:$SIZE"`,
+    `'/sto\\040re/objects' "$MOUNTS_FIELD/l1o" none "X-mount.mkdir,bind,private,ro"`,
+    'overlay "X-mount.mkdir,metacopy=on,redirect_dir=on,lowerdir=l1:l0::l1o,upperdir=u/data,workdir=u/work"',
+  ].map(at);
+  assert.deepEqual(
+    steps,
+    steps.toSorted((a, b) => a - b),
+  );
+  assert.doesNotMatch(plain, /userxattr|verity=|no fs-verity/);
+  assert.match(
+    script(true, true),
+    / overlay "X-mount.mkdir,ro,metacopy=on,redirect_dir=follow,verity=require,lowerdir=l1:l0::l1o"/,
+  );
+  assert.match(
+    script(true, true),
+    /^if \(: >>"\$BUNDLE\/mnt\/l1\.cfs"\) 2>\/dev\/null; then\n {2}fail .* has no fs-verity any more/m,
+  );
 });
