@@ -59,7 +59,7 @@ odd('users', [
   user('alice', who(7, 8, '8', '/'), ['--user', '7:8']),
   user('alice', who(1000, 1001, '1001 2000 2001 4242', '/home/alice'), ['--group-add', '4242']),
   user('1234', who(1234, 0, '0 2001', '/'), ['--group-add', 'audio']),
-  user('alice', refused(65, /group 'ghosts' does not exist/), ['--group-add', 'ghosts']),
+  user('alice', refused(64, /group 'ghosts' does not exist/), ['--group-add', 'ghosts']),
 ]);
 
 const base = (passwd: string | Uint8Array, group?: string | Uint8Array) => [users(passwd, group)];
