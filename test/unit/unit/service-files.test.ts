@@ -13,6 +13,7 @@ import {
   starterScript,
   versionOfUnitFile,
 } from '../../../src/unit/service-files.ts';
+import { INSTANCE } from '../../../src/unit/unit-name.ts';
 import { throwsOci } from '../expect-error.ts';
 import { CONTEXT, specWith } from './fixture.ts';
 
@@ -179,5 +180,47 @@ test('a version that is not there', () => {
     const { status, stderr, ran } = start(REQUIRED, version);
     assert.deepEqual([status, ran], [1, false], version);
     assert.match(stderr, /no version of it in .*: see ocictl versions web/);
+  }
+});
+
+test('a template: %i in the files, and each instance makes its own of the bundle', () => {
+  const unit = `web@${INSTANCE}`;
+  const context = { ...CONTEXT, unit, bundleDir: `/run/oci/containers/${unit}`, writableDir: `/w/${unit}` };
+  const process = { env: ['A=%i', `B=${INSTANCE}`] };
+  const place = { ...PLACE, directory: '/var/lib/oci/services/web@' };
+  const all = new Map(
+    serviceUnitFiles(containerUnits(specWith({ process }), context), place, ORDER).map(({ name, text }) => [
+      name,
+      text,
+    ]),
+  );
+  assert.deepEqual(
+    [...all.keys()],
+    ['web-setup@.service', 'web-log@.socket', 'web-log@.service', 'web@.service'],
+  );
+  for (const text of all.values()) assert.doesNotMatch(text, new RegExp(INSTANCE));
+  assert.deepEqual(
+    linesOf(all.get('web@.service')!, /^(BindsTo|User|Environment|RootDirectory|SyslogIdentifier)=/),
+    [
+      'BindsTo=web-setup@%i.service',
+      'SyslogIdentifier=web@%i',
+      'Environment=A=%%i',
+      'Environment=B=%i',
+      'User=oci-66edb630-%i',
+      'RootDirectory=/run/oci/containers/web@%i/mnt/rootfs',
+    ],
+  );
+  assert.match(
+    all.get('web-setup@.service')!,
+    /^ExecStart=\/bin\/sh \/var\/lib\/oci\/services\/web@\/setup %i$/m,
+  );
+  assert.equal(versionOfUnitFile(all.get('web@.service')!, place.directory), 3);
+
+  const script = starterScript({ ...context, directory: place.directory });
+  assert.doesNotMatch(script, new RegExp(INSTANCE));
+  for (const name of ['', 'A', 'a.b', 'a/b', '$(id)', 'a'.repeat(19)]) {
+    const { status, stderr } = spawnSync('sh', ['-s', name], { input: script, encoding: 'utf8' });
+    assert.equal(status, 1, name);
+    assert.match(stderr, /is no name for an instance/);
   }
 });
