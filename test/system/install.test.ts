@@ -307,9 +307,9 @@ test('update, rollback, and one that comes back by itself', { timeout: 120_000 }
   assert.equal((await ocictl('uninstall', 'app')).status, 0);
 });
 
-test('an update is good when the payload is healthy', { timeout: 120_000 }, async () => {
+test('an update is good when the payload is healthy', { timeout: 240_000 }, async () => {
   await publish('1');
-  const check = `--health-cmd 'grep -q [0-9] /srv/index.html' --health-interval 1s --health-retries 2 --health-timeout 2s`;
+  const check = `--health-cmd 'grep -q [0-9] /srv/index.html' --health-interval 1s --health-retries 2 --health-timeout 10s`;
   await install(
     `${APP} --pull always --name app --network host --now --health-grace 0 --auto-update registry ${check}`,
   );
