@@ -18,6 +18,7 @@
  *     objects/ab/cdef…                      content of files by fs-verity digest (objects.ts)
  *     objects-by-sha256/ab/cdef…         -> ../../objects/…, by the plain digest of the content
  *     streams/<diffID hex>                  what a layer's tar says (streams.ts)
+ *     streams/toc-<hex>                     the same of a layer that its table of contents alone vouches for
  *     tags/<escaped name>.mstack         -> ../images/<manifest digest hex>.mstack
  *     roots/<escaped name>.mstack        -> the same, for images that must stay though they have no name: those of
  *                                           installed services

@@ -257,6 +257,12 @@ test('eStargz: by its table, and never known by its diffID', async () => {
   assert.equal(toc, layer.annotations['containerd.io/snapshot/stargz/toc.digest']);
   assert.equal(await sh(`ls ${store}/streams | grep toc-`), `toc-${toc!.slice('sha256:'.length)}\n`);
   assert.ok((await sh(`ocictl --root ${store} inspect ${REGISTRY}/stargz:2`)).includes(toc!));
+  assert.deepEqual(
+    await machine.run(['ocictl', '--root', store, 'fsck', '--quiet']).then(({ status }) => status),
+    0,
+  );
+  await sh(`ocictl --root ${store} gc --quiet`);
+  assert.equal(await sh(`ls ${store}/streams | grep -c toc-`), '1\n');
   assert.equal((await pull(`${store}-whole`, 'stargz:2')).status, 0);
   assert.deepEqual(await imageOf(`${store}-whole`, 'stargz:2'), { imageDigest, toc: undefined });
 });
