@@ -1,7 +1,6 @@
-/** ocictl images, inspect, history, tag, untag, rm, diff, convert: what is in the store, and what of it goes. */
+/** ocictl images, inspect, history, tag, untag, rm, convert: what is in the store, and what of it goes. */
 import { type Command, Option } from 'commander';
 import { showVerityDigest } from '../composefs/verity-digest.ts';
-import { quote } from '../oci/errors.ts';
 import type { StoredImage } from '../store/images.ts';
 import type { StoreFormat } from '../store/layout.ts';
 import { interruptSignal } from './interrupt.ts';
@@ -34,15 +33,6 @@ export function imageCommands(program: Command): void {
     .command('rm <image...>')
     .description('remove names, and the images whose last name that was, with the layers only they have')
     .action(withContext(rm));
-  comparingCommands(program);
-}
-
-/** ocictl diff and convert. */
-function comparingCommands(program: Command): void {
-  program
-    .command('diff <image> <other>')
-    .description('show the files that the other image has more, has otherwise or lacks')
-    .action(withContext(diff));
   accessOptions(
     program
       .command('convert <image>')
@@ -234,20 +224,6 @@ async function rm({ options, output }: Context, names: readonly string[]): Promi
   }
   if (output.json) output.value(removed);
 }
-
-async function diff(context: Context, name: string, otherName: string): Promise<void> {
-  const { options, output } = context;
-  const { store, image, places } = await find(context, name);
-  const { image: other } = await find(context, otherName);
-  const { diffImages } = await import('../diff-images.ts');
-  const differences = await diffImages(store, image, other, places.runRoot, waitingFrom(options, output));
-  if (output.json) output.value(differences);
-  else
-    for (const { kind, path, what } of differences)
-      output.line(`${SIGNS[kind]} ${quote(path)}${what === 'attributes' ? ' (attributes)' : ''}`);
-}
-
-const SIGNS = { added: '+', changed: '*', removed: '-' } as const;
 
 async function convert(context: Context, name: string): Promise<void> {
   const { output } = context;

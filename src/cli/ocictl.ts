@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { containerCommands, endOptionsOfExec, skipOptions } from './container-commands.ts';
 import { copyCommand } from './copy-command.ts';
+import { diffCommand } from './diff-command.ts';
 import { imageCommands } from './image-commands.ts';
 import { importCommand } from './import-command.ts';
 import { loginCommands } from './login-commands.ts';
@@ -19,6 +20,7 @@ export function buildOcictl(program: Command): void {
   program.description('Look after images and containers');
   commonOptions(program);
   imageCommands(program);
+  diffCommand(program);
   mountCommands(program);
   signCommands(program);
   containerCommands(program);

@@ -29,10 +29,6 @@ export function serviceCommands(program: Command): void {
     .description('list installed services, or the versions of one')
     .action(versions);
   program
-    .command('diff <name>')
-    .description('show what differs between the two newest versions of an installed service')
-    .action(diff);
-  program
     .command('uninstall <name...>')
     .description('stop installed services and remove them; their volumes stay')
     .option('--purge', 'with their drop-ins and the volumes that only they have')
@@ -42,24 +38,6 @@ export function serviceCommands(program: Command): void {
     .description('update the services that were installed with --auto-update')
     .option('--dry-run', 'only tell which ones')
     .action(autoUpdate);
-}
-
-async function diff(name: string, _: unknown, command: Command): Promise<void> {
-  const output = outputFor(command);
-  const { root } = await placesFrom(command.optsWithGlobals<CommonOptions>());
-  const [{ requireService }, { diffService }] = await Promise.all([
-    import('../services.ts'),
-    import('../service-diff.ts'),
-  ]);
-  const result = diffService(requireService(root, name));
-  if (output.json) return output.value(result);
-  const { from, to, units } = result;
-  for (const [sign, { version, image, digest }] of [
-    ['-', from],
-    ['+', to],
-  ] as const)
-    output.line(`${sign}version ${version}: ${image} ${digest}`);
-  for (const unit of units) for (const line of [`${unit.name}:`, ...unit.lines]) output.line(line);
 }
 
 type UpdateOptions = CommonOptions & { to?: string; all?: boolean };
