@@ -6,7 +6,7 @@
  */
 import { closeSync, constants, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeErofsImage } from '../composefs/erofs-image.ts';
+import { type TreeNode, writeErofsImage } from '../composefs/erofs-image.ts';
 import type { LayerRecord } from '../composefs/inode.ts';
 import { createLayerMerger } from '../composefs/merge-layers.ts';
 import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
@@ -17,7 +17,7 @@ import { wrap } from '../oci/errors.ts';
 import { STREAM_FILE } from './apply-stream.ts';
 import { hasImage, type ImageRecord, type RawDocuments, writeImage } from './images.ts';
 import { imageFileName, type Layout, syncDirectory, syncFileSystem } from './layout.ts';
-import { commitObjects, objectPaths } from './objects.ts';
+import { commitObjects, hasObject, objectPath, objectPaths } from './objects.ts';
 import { claimStage, type Stage } from './stage.ts';
 import { hasStream, readStream, type StreamKey, streamKey, streamPath, streamsDirectory } from './streams.ts';
 
@@ -61,6 +61,30 @@ function streamStage(layout: Layout, diffID: DiffID, stage: Stage): StreamStage 
   };
 }
 
+/** Has the kernel guard each object of the tree, also those from before it could; false where one is not. */
+function guardObjects(layout: Pick<Layout, 'root'>, root: TreeNode): boolean {
+  const paths = objectPaths(layout);
+  const seen = new Set<VerityDigest>();
+  const ahead = [root];
+  for (let node = ahead.pop(); node !== undefined; node = ahead.pop()) {
+    for (const child of node.children?.values() ?? []) ahead.push(child);
+    const { object } = node.inode;
+    if (object === undefined || seen.has(object)) continue;
+    if (!hasObject(paths, object) || !guard(objectPath(paths, object))) return false;
+    seen.add(object);
+  }
+  return true;
+}
+
+function guard(path: string): boolean {
+  const fd = openSync(path, 'r');
+  try {
+    return enableVerity(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Writes the image of such layers to a new file. Throws BAD_ARCHIVE for layers that do not fit on each other. */
 export function writeComposefsImage(
   layout: Pick<Layout, 'root'>,
@@ -89,12 +113,8 @@ export function writeComposefsImage(
   } finally {
     closeSync(fd);
   }
-  const guarded = openSync(path, 'r');
-  try {
-    enableVerity(guarded);
-  } finally {
-    closeSync(guarded);
-  }
+  // last: whoever finds the image guarded relies on its objects being so (src/verified-image.ts)
+  if (guardObjects(layout, merger.root)) guard(path);
   return { imageDigest: verity.digest(), sizeBytes };
 }
 
