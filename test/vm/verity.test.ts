@@ -10,7 +10,7 @@ import { after, before, type TestContext, test } from 'node:test';
 import { type Disk, makeDisk, startVirtualMachine, type VirtualMachine } from '../machine/virtual-machine.ts';
 import { writeBusyboxLayout } from './busybox-layout.ts';
 
-const RUN_MAX_MS = 1_500_000; // emulated, on a machine that does other things
+const RUN_MAX_MS = 2_400_000; // emulated, on a machine that does other things
 const STORE = '/var/lib/oci';
 
 /** Says `VM TOPIC: …` lines, which the tests below look at. */
