@@ -7,7 +7,7 @@
  */
 
 import type { Waiting } from './host/lock.ts';
-import { chainIDs } from './oci/digest.ts';
+import { chainIDs, type Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
 import { openSource, type SourceOptions } from './source/open-source.ts';
 import { refuseWhileUsed } from './store/image-users.ts';
@@ -47,12 +47,13 @@ export async function convertImage(options: ConvertOptions): Promise<boolean> {
     diffID: imageConfig.diffIDs[i]!,
     chainID: chain[i]!,
   }));
+  let tables: (Digest | undefined)[] = [];
   {
     using lock = await store.lock('shared', waiting);
     const source = await openSource(image.source, options.source);
     try {
       const pull = { store, lock, source, jobs: 4, waiting, signal, onEvent: () => {} };
-      if (to === 'composefs') await (await import('./pull-streams.ts')).pullStreams(layers, pull);
+      if (to === 'composefs') tables = await (await import('./pull-streams.ts')).pullStreams(layers, pull);
       else await (await import('./pull-layers.ts')).pullLayers(layers, pull);
     } finally {
       await source.close();
@@ -60,6 +61,6 @@ export async function convertImage(options: ConvertOptions): Promise<boolean> {
   }
   using _lock = await store.lock('exclusive', waiting);
   refuseWhileUsed(store.usersOf(image, runRoot), what);
-  await store.replaceFormat(image, to, documents, waiting);
+  await store.replaceFormat(image, to, documents, tables, waiting);
   return true;
 }

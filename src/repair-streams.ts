@@ -5,13 +5,14 @@
  * Invariant: what takes a damaged file's place has the digest that its name says, and is durable before.
  */
 import { fetchAndApply, isWorthResuming, type LayerTask, slots } from './fetch-layer.ts';
-import { chainIDs, type DiffID, digestHex } from './oci/digest.ts';
+import { chainIDs, digestHex } from './oci/digest.ts';
 import type { KnownImage, Sources } from './repair-images.ts';
 import type { AppliedStream } from './store/apply-stream.ts';
 import type { Damage } from './store/check-store.ts';
 import { openLayerWorkers } from './store/layer-worker-pool.ts';
 import type { StreamReplacement } from './store/repairs.ts';
 import type { Store } from './store/store.ts';
+import { streamFileName } from './store/streams.ts';
 
 export interface StreamRepair {
   readonly store: Store;
@@ -25,7 +26,7 @@ export interface StreamRepair {
 /** Under the shared lock. What could be fetched, each layer whole in a stage; `onFailed` hears of the others. */
 export async function stageStreams(
   { store, images, damage, sources, signal, onNote }: StreamRepair,
-  onFailed: (diffID: DiffID, error: unknown) => void,
+  onFailed: (stream: string, error: unknown) => void,
 ): Promise<StreamReplacement[]> {
   const named = (kind: Damage['kind']) =>
     new Set(damage.filter((one) => one.kind === kind).map(({ name }) => name));
@@ -34,20 +35,22 @@ export async function stageStreams(
   if (streams.size + objects.size === 0) return [];
   const repairs = store.repairs();
   const staged: StreamReplacement[] = [];
-  const seen = new Set<DiffID>();
+  const seen = new Set<string>();
   const workers = openLayerWorkers(1);
   try {
     for (const { documents, sources: from, digest } of images) {
-      if (store.imageByDigest(digest)?.format === 'tree') continue;
+      if (repairs.formatOf(digest) === 'tree') continue;
       const { diffIDs } = documents.imageConfig;
       const chain = chainIDs(diffIDs);
       for (const [index, diffID] of diffIDs.entries()) {
-        if (seen.has(diffID)) continue;
-        seen.add(diffID);
-        if (!streams.has(digestHex(diffID)) && !repairs.streamNames(diffID, objects)) continue;
+        const key = repairs.streamKeyOf(digest, index) ?? diffID;
+        const name = streamFileName(key);
+        if (seen.has(name)) continue;
+        seen.add(name);
+        if (!streams.has(name) && !repairs.streamNames(key, objects)) continue;
         const descriptor = documents.manifest.layers[index]!;
         const layer = { descriptor, diffID, chainID: chain[index]! };
-        const stage = await repairs.stageStream(diffID);
+        const stage = await repairs.stageStream(key);
         const stream = { descriptor, diffID, paths: stage.noObjects, directory: stage.directory };
         try {
           await sources.ask(from, 'the layer', async (source) => {
@@ -75,7 +78,7 @@ export async function stageStreams(
         } catch (error) {
           stage.discard();
           signal.throwIfAborted();
-          onFailed(diffID, error);
+          onFailed(name, error);
         }
       }
     }

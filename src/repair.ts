@@ -75,8 +75,8 @@ export async function repairStore(
     );
     const streams = await stageStreams(
       { ...options, store, images, damage, sources, signal },
-      (diffID, error) => {
-        const thing = { kind: 'stream' as const, name: digestHex(diffID) };
+      (name, error) => {
+        const thing = { kind: 'stream' as const, name };
         outcome.set(key(thing), toOciError(error).message);
       },
     );
@@ -120,8 +120,9 @@ export async function repairStore(
     if (relink.has(digestHex(digest)))
       await attempt({ kind: 'image', name: digestHex(digest) }, async () => {
         if (repairs.formatOf(digest) === 'composefs') {
-          const facts = { source: from[0] ?? '', stored, sizeBytes: 0 };
-          await repairs.replaceComposefsImage(imageRecord(digest, documents, facts), documents, waiting);
+          const record = imageRecord(digest, documents, { source: from[0] ?? '', stored, sizeBytes: 0 });
+          const layers = record.layers.map((layer, i) => ({ ...layer, ...repairs.tableOf(digest, i) }));
+          await repairs.replaceComposefsImage({ ...record, layers }, documents, waiting);
           return;
         }
         const chain = chainIDs(documents.imageConfig.diffIDs);

@@ -8,14 +8,21 @@ import { existsSync, readdirSync, readFileSync, renameSync, statSync } from 'nod
 import { join } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
 import type { Waiting } from '../host/lock.ts';
-import { type ChainID, type DiffID, type Digest, digestHex } from '../oci/digest.ts';
+import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
 import { STREAM_FILE } from './apply-stream.ts';
 import { checkVerityFile } from './check-composefs.ts';
 import { objectsOfStream } from './composefs-garbage.ts';
 import { fillComposefsImage } from './composefs-images.ts';
 import { moveToTrash, unusedLayers } from './garbage.ts';
 import { removeLink } from './image-links.ts';
-import { type FindTree, type ImageRecord, imageTreeLinks, type RawDocuments, writeImage } from './images.ts';
+import {
+  type FindTree,
+  type ImageRecord,
+  imageTreeLinks,
+  type RawDocuments,
+  readImageRecord,
+  writeImage,
+} from './images.ts';
 import { claimLayerReplacement, hasLayer, type LayerStage, replaceSkeleton } from './layers.ts';
 import {
   formatOfFile,
@@ -27,7 +34,7 @@ import {
 } from './layout.ts';
 import { commitObjects, type ObjectPaths, objectPath, objectPaths } from './objects.ts';
 import { claimReplacement, openPrivateStage } from './stage.ts';
-import { streamPath } from './streams.ts';
+import { type StreamKey, streamFileName, streamKey, streamPath } from './streams.ts';
 
 export interface Remains {
   readonly source: string | undefined;
@@ -39,7 +46,6 @@ export interface Remains {
 
 /** A layer of format composefs that was fetched again. */
 export interface StreamReplacement {
-  readonly diffID: DiffID;
   readonly directory: string;
   /** Where no objects are: so all are made. */
   readonly noObjects: ObjectPaths;
@@ -87,22 +93,41 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
     stageLayer: (chainID: ChainID, waiting: Waiting): Promise<LayerStage> =>
       claimLayerReplacement(layout, chainID, waiting),
 
-    /** Whether the stream names one of the objects; not where it is damaged. */
-    streamNames(diffID: DiffID, objects: ReadonlySet<string>): boolean {
+    /** By what the image keeps a layer; undefined where its record is damaged. */
+    streamKeyOf(digest: Digest, index: number): StreamKey | undefined {
       try {
-        return [...objectsOfStream(layout, digestHex(diffID))].some((object) => objects.has(object));
+        const layer = readImageRecord(layout, digestHex(digest)).layers[index];
+        return layer && streamKey(layer);
+      } catch {
+        return undefined;
+      }
+    },
+
+    /** The table of contents that vouches for a layer, if one does. */
+    tableOf(digest: Digest, index: number): { toc?: Digest } {
+      try {
+        const toc = readImageRecord(layout, digestHex(digest)).layers[index]?.toc;
+        return toc === undefined ? {} : { toc };
+      } catch {
+        return {};
+      }
+    },
+
+    /** Whether the stream names one of the objects; not where it is damaged. */
+    streamNames(key: StreamKey, objects: ReadonlySet<string>): boolean {
+      try {
+        return [...objectsOfStream(layout, streamFileName(key))].some((object) => objects.has(object));
       } catch {
         return false;
       }
     },
 
     /** A place to make a stream anew, with all its objects. */
-    async stageStream(diffID: DiffID): Promise<StreamReplacement> {
+    async stageStream(key: StreamKey): Promise<StreamReplacement> {
       const stage = await openPrivateStage(layout, 'repair');
       const { directory } = stage;
       const none = join(directory, 'none');
       return {
-        diffID,
         directory,
         noObjects: { objects: none, objectsBySha256: none },
         restart: () => stage.empty(),
@@ -116,7 +141,8 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
             renameSync(join(directory, 'objects', object), target);
           }
           commitObjects(paths, directory);
-          renameSync(join(directory, STREAM_FILE), streamPath(layout, diffID));
+          // a layer that its table vouches for is not what a stream of its tar is
+          if (!key.startsWith('toc:')) renameSync(join(directory, STREAM_FILE), streamPath(layout, key));
         },
         discard: () => stage.discard(),
       };

@@ -364,17 +364,20 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
 
     /**
      * The image in the other format, whose layers are all in place; then what only the old one had goes. Names
-     * follow. Under the exclusive lock.
+     * follow. `tables`: of pullStreams(). Under the exclusive lock.
      */
     async replaceFormat(
       image: StoredImage,
       to: StoreFormat,
       documents: ImageDocuments,
+      tables: readonly (Digest | undefined)[],
       waiting: Waiting,
     ): Promise<void> {
       const { digest, source, stored, sizeBytes } = image;
       const hex = digestHex(digest);
-      const record = imageRecord(digest, documents, { source, stored, sizeBytes });
+      const known = imageRecord(digest, documents, { source, stored, sizeBytes });
+      const layers = known.layers.map((layer, i) => ({ ...layer, ...(tables[i] && { toc: tables[i] }) }));
+      const record = { ...known, layers };
       const before = imagePath(layout, hex);
       const after = join(layout.images, imageFileName(hex, to));
       const stage = await claimReplacement(layout, hex, `image ${hex.slice(0, 12)}`, waiting);
