@@ -7,25 +7,22 @@
  * they never wait in a circle: before it waits for a layer, a pull commits what it has made below that layer. So of
  * all layers that are being made on top of one base, the lowest is always being worked on.
  */
-import { availableParallelism } from 'node:os';
 import {
-  type FetchOptions,
   fetchAndApply,
-  isWorthResuming,
   type LayerEvent,
   type LayerTask,
   layerName,
   type PlannedLayer,
-  slots,
   treeTask,
 } from './fetch-layer.ts';
 import type { Lock, Waiting } from './host/lock.ts';
+import { AT_ONCE, unlessBusy, withLayerJobs } from './layer-jobs.ts';
 import type { Digest } from './oci/digest.ts';
-import { OciError, wrap } from './oci/errors.ts';
+import { wrap } from './oci/errors.ts';
 import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { ImageSource } from './source/image-source.ts';
 import type { AppliedLayer } from './store/apply-layer.ts';
-import { type LayerWorkers, openLayerWorkers } from './store/layer-worker-pool.ts';
+import type { LayerWorkers } from './store/layer-worker-pool.ts';
 import type { LayerStage } from './store/layers.ts';
 import { settleLayer } from './store/settle-layer.ts';
 import type { Store } from './store/store.ts';
@@ -59,38 +56,22 @@ interface SettledLayer extends Omit<LayerWork, 'applied'> {
 /** Afterwards every layer is in the store, durably. `layers` lowest first. */
 export async function pullLayers(layers: readonly PlannedLayer[], pull: LayerPull): Promise<void> {
   const { store, waiting } = pull;
-  const failure = new AbortController();
-  const signal = AbortSignal.any([pull.signal, failure.signal]);
-  const workers = pull.workers ?? openLayerWorkers(Math.min(availableParallelism(), layers.length));
-  const fetching: FetchOptions = { ...pull, downloads: slots(pull.jobs), signal };
-  const threads: Promise<unknown>[] = [];
-  const work: LayerWork[] = [];
-  using leftOvers = new DisposableStack();
+  await withLayerJobs(layers.length, pull, async ({ workers, fetching, claim, watched }) => {
+    const { signal } = fetching;
+    /** Makes the layer; undefined when it is there, maybe after waiting for another pull. */
+    const begin = async (index: number, patience: Waiting): Promise<LayerWork | undefined> => {
+      const layer = layers[index]!;
+      const { chainID, descriptor } = layer;
+      const claimed = await claim(
+        index,
+        descriptor.digest,
+        store.claimLayer(chainID, { ...patience, signal }),
+      );
+      if (claimed === undefined) return undefined;
+      const task = { layer, index, ...claimed, ...treeTask(layer, index, claimed.stage, workers) };
+      return { ...task, applied: watched(fetchAndApply(task, fetching)) };
+    };
 
-  /** Makes the layer; undefined when it is there, maybe after waiting for another pull. */
-  const begin = async (index: number, patience: Waiting): Promise<LayerWork | undefined> => {
-    const layer = layers[index]!;
-    const stage = await store.claimLayer(layer.chainID, { ...patience, signal });
-    if (stage === undefined) {
-      pull.onEvent({ type: 'layer-reused', index });
-      return undefined;
-    }
-    leftOvers.adopt(stage, () => stage.discard());
-    const blob = store.openPartialBlob(layer.descriptor.digest);
-    leftOvers.adopt(blob, () => blob.keep());
-    const task = { layer, index, stage, blob, ...treeTask(layer, index, stage, workers) };
-    const begun = { ...task, applied: watched(fetchAndApply(task, fetching)) };
-    work.push(begun);
-    return begun;
-  };
-  /** The first failure ends the others. */
-  const watched = <T>(promise: Promise<T>): Promise<T> => {
-    promise.catch((error) => failure.abort(error));
-    threads.push(promise);
-    return promise;
-  };
-
-  try {
     const plan: (LayerWork | 'elsewhere' | undefined)[] = [];
     for (const index of layers.keys()) {
       signal.throwIfAborted();
@@ -116,25 +97,7 @@ export async function pullLayers(layers: readonly PlannedLayer[], pull: LayerPul
       settled.push({ ...own, applied, files: watched(record(own, applied, workers)) });
     }
     await commit(settled, pull, signal);
-  } catch (error) {
-    failure.abort(error);
-    await Promise.allSettled(threads); // no thread writes below what we now remove
-    if (!isWorthResuming(signal.reason)) for (const { blob } of work) blob.remove();
-    throw signal.reason;
-  } finally {
-    if (workers !== pull.workers) await workers.close();
-  }
-}
-
-const AT_ONCE: Waiting = { wait: false };
-
-async function unlessBusy<T>(promise: Promise<T>): Promise<T | 'elsewhere'> {
-  try {
-    return await promise;
-  } catch (error) {
-    if (error instanceof OciError && error.code === 'BUSY') return 'elsewhere';
-    throw error;
-  }
+  });
 }
 
 /** What a layer takes from those below it. */

@@ -3,28 +3,22 @@
  * depend on those below. So nothing waits in a circle: what another pull makes is waited for when all of ours is in
  * place.
  */
-import { availableParallelism } from 'node:os';
 import { tableIdentity } from './fetch-chunked-layer.ts';
-import {
-  type FetchOptions,
-  isWorthResuming,
-  type LayerTask,
-  type PlannedLayer,
-  slots,
-} from './fetch-layer.ts';
+import type { LayerTask, PlannedLayer } from './fetch-layer.ts';
 import { fetchStream } from './fetch-stream.ts';
 import type { Waiting } from './host/lock.ts';
+import { AT_ONCE, unlessBusy, withLayerJobs } from './layer-jobs.ts';
 import type { DiffID, Digest } from './oci/digest.ts';
-import { OciError } from './oci/errors.ts';
 import type { LayerPull } from './pull-layers.ts';
 import type { AppliedStream } from './store/apply-stream.ts';
 import type { StreamStage } from './store/composefs-images.ts';
-import { openLayerWorkers } from './store/layer-worker-pool.ts';
+import type { PartialBlob } from './store/partial-blob.ts';
 import { streamKey } from './store/streams.ts';
 
 /** A layer this pull makes itself. */
 interface Begun {
   readonly stage: StreamStage;
+  readonly blob: PartialBlob;
   readonly diffID: DiffID;
   readonly applied: Promise<AppliedStream>;
 }
@@ -38,8 +32,6 @@ export async function pullStreams(
   pull: LayerPull,
 ): Promise<(Digest | undefined)[]> {
   const { store, lock, waiting } = pull;
-  const failure = new AbortController();
-  const signal = AbortSignal.any([pull.signal, failure.signal]);
   // the same layer may be there twice
   const wanted = [...new Map(layers.map((layer, index) => [layer.diffID, index]))].map(([, index]) => index);
   const tables = new Map<DiffID, Digest>();
@@ -56,75 +48,53 @@ export async function pullStreams(
     if (!missing.includes(index)) pull.onEvent({ type: 'layer-reused', index });
   if (missing.length === 0) return result();
 
-  const workers = pull.workers ?? openLayerWorkers(Math.min(availableParallelism(), missing.length));
-  const fetching: FetchOptions = { ...pull, downloads: slots(pull.jobs), signal };
-  const tasks: LayerTask<AppliedStream>[] = [];
-  const running: Promise<unknown>[] = [];
-  using leftOvers = new DisposableStack();
-
-  const begin = async (index: number, patience: Waiting): Promise<Begun | undefined> => {
-    const layer = layers[index]!;
-    const stage = await store.claimStream(layer.diffID, { ...patience, signal });
-    if (stage === undefined) {
-      pull.onEvent({ type: 'layer-reused', index });
-      return undefined;
-    }
-    leftOvers.adopt(stage, () => stage.discard());
-    const blob = store.openPartialBlob(layer.descriptor.digest);
-    leftOvers.adopt(blob, () => blob.keep());
-    const { descriptor, diffID } = layer;
-    const stream = { descriptor, diffID, paths: store.objects, directory: stage.directory };
-    const task: LayerTask<AppliedStream> = {
-      layer,
-      index,
-      blob,
-      apply: (growing) => workers.stream({ ...growing, stream }),
-      restart: stage.restart,
+  return withLayerJobs(missing.length, pull, async ({ workers, fetching, claim, watched }) => {
+    const { signal } = fetching;
+    const begin = async (index: number, patience: Waiting): Promise<Begun | undefined> => {
+      const layer = layers[index]!;
+      const { descriptor, diffID } = layer;
+      const claimed = await claim(
+        index,
+        descriptor.digest,
+        store.claimStream(diffID, { ...patience, signal }),
+      );
+      if (claimed === undefined) return undefined;
+      const { stage, blob } = claimed;
+      const stream = { descriptor, diffID, paths: store.objects, directory: stage.directory };
+      const task: LayerTask<AppliedStream> = {
+        layer,
+        index,
+        blob,
+        apply: (growing) => workers.stream({ ...growing, stream }),
+        restart: stage.restart,
+      };
+      return { stage, blob, diffID, applied: watched(fetchStream(task, stage, store.objects, fetching)) };
     };
-    tasks.push(task);
-    const applied = fetchStream(task, stage, store.objects, fetching);
-    applied.catch((error) => failure.abort(error)); // the first failure ends the others
-    running.push(applied);
-    return { stage, diffID, applied };
-  };
-  const finish = async (begun: readonly Begun[]) => {
-    await Promise.all(running);
-    signal.throwIfAborted();
-    if (begun.length === 0) return;
-    for (const { blob } of tasks) blob.remove(); // first, so that they are not written back for nothing
-    store.sync(lock);
-    for (const { stage, diffID, applied } of begun) {
-      const { toc } = await applied;
-      if (toc !== undefined) tables.set(diffID, toc);
-      stage.commit(toc);
-    }
-  };
+    const finish = async (begun: readonly Begun[]) => {
+      const all = await Promise.all(begun.map(async (one) => ({ ...one, ...(await one.applied) })));
+      signal.throwIfAborted();
+      if (all.length === 0) return;
+      for (const { blob } of all) blob.remove(); // first, so that they are not written back for nothing
+      store.sync(lock);
+      for (const { stage, diffID, toc } of all) {
+        if (toc !== undefined) tables.set(diffID, toc);
+        stage.commit(toc);
+      }
+    };
 
-  try {
-    const stages: Begun[] = [];
+    const begun: Begun[] = [];
     const elsewhere: number[] = [];
     for (const index of missing) {
       signal.throwIfAborted();
-      try {
-        const stage = await begin(index, waiting.wait === false ? waiting : { wait: false });
-        if (stage !== undefined) stages.push(stage);
-      } catch (error) {
-        if (waiting.wait === false || !(error instanceof OciError && error.code === 'BUSY')) throw error;
-        elsewhere.push(index);
-      }
+      const one = await (waiting.wait === false ? begin(index, waiting) : unlessBusy(begin(index, AT_ONCE)));
+      if (one === 'elsewhere') elsewhere.push(index);
+      else if (one !== undefined) begun.push(one);
     }
-    await finish(stages);
+    await finish(begun);
     for (const index of elsewhere) {
-      const stage = await begin(index, waiting);
-      await finish(stage === undefined ? [] : [stage]);
+      const one = await begin(index, waiting);
+      await finish(one === undefined ? [] : [one]);
     }
     return result();
-  } catch (error) {
-    failure.abort(error);
-    await Promise.allSettled(running); // no thread writes below what we now remove
-    if (!isWorthResuming(signal.reason)) for (const { blob } of tasks) blob.remove();
-    throw signal.reason;
-  } finally {
-    if (workers !== pull.workers) await workers.close();
-  }
+  });
 }

@@ -4,7 +4,8 @@
  *
  * Invariant: what takes a damaged file's place has the digest that its name says, and is durable before.
  */
-import { fetchAndApply, isWorthResuming, type LayerTask, slots } from './fetch-layer.ts';
+import { fetchAndApply, type LayerTask, slots } from './fetch-layer.ts';
+import { withPartialBlob } from './layer-jobs.ts';
 import { chainIDs, digestHex } from './oci/digest.ts';
 import type { KnownImage, Sources } from './repair-images.ts';
 import type { AppliedStream } from './store/apply-stream.ts';
@@ -56,23 +57,16 @@ export async function stageStreams(
           await sources.ask(from, 'the layer', async (source) => {
             onNote?.(`fetching layer ${digestHex(diffID).slice(0, 12)} again from ${source.description}`);
             stage.restart();
-            const blob = store.openPartialBlob(descriptor.digest);
-            const task: LayerTask<AppliedStream> = {
-              layer,
-              index,
-              blob,
-              restart: stage.restart,
-              apply: (growing) => workers.stream({ ...growing, stream }),
-            };
-            try {
-              await fetchAndApply(task, { source, downloads: slots(1), signal, onEvent: () => {} });
-              blob.remove();
-            } catch (error) {
-              if (!isWorthResuming(error)) blob.remove();
-              throw error;
-            } finally {
-              blob.keep();
-            }
+            await withPartialBlob(store, descriptor.digest, (blob) => {
+              const task: LayerTask<AppliedStream> = {
+                layer,
+                index,
+                blob,
+                restart: stage.restart,
+                apply: (growing) => workers.stream({ ...growing, stream }),
+              };
+              return fetchAndApply(task, { source, downloads: slots(1), signal, onEvent: () => {} });
+            });
           });
           staged.push(stage);
         } catch (error) {

@@ -5,8 +5,9 @@
  * Fetching happens under the shared lock, so others go on working; what was fetched takes its place under the
  * exclusive one, after another look at who uses it. A crash leaves the store as it was, and work in staging/.
  */
-import { fetchAndApply, isWorthResuming, slots, treeTask } from './fetch-layer.ts';
+import { fetchAndApply, slots, treeTask } from './fetch-layer.ts';
 import type { Waiting } from './host/lock.ts';
+import { withPartialBlob } from './layer-jobs.ts';
 import { type ChainID, chainIDs, digestHex } from './oci/digest.ts';
 import { OciError, quote, toOciError } from './oci/errors.ts';
 import { FOREIGN_UID_BASE } from './oci/limits.ts';
@@ -243,8 +244,7 @@ async function fetchFrom(source: ImageSource, making: Making, trees: readonly st
   const diffID = imageConfig.diffIDs[index]!;
   options.onNote?.(`fetching layer ${layer.hex.slice(0, 12)} again from ${source.description}`);
   stage.restart(); // of what another source gave
-  const blob = store.openPartialBlob(descriptor.digest);
-  try {
+  await withPartialBlob(store, descriptor.digest, async (blob) => {
     const wanted = { descriptor, diffID, chainID };
     const task = { layer: wanted, index, blob, ...treeTask(wanted, index, stage, workers) };
     const fetching = { source, downloads: slots(1), signal, onEvent: () => {} };
@@ -253,11 +253,5 @@ async function fetchFrom(source: ImageSource, making: Making, trees: readonly st
     const files = await workers.record({ treeDir: stage.tree, file: stage.files });
     const { digest, mediaType, size } = descriptor;
     stage.finish({ chainID, diffID, blob: { digest, mediaType, size }, sizeBytes, entries, files });
-    blob.remove();
-  } catch (error) {
-    if (!isWorthResuming(error)) blob.remove();
-    throw error;
-  } finally {
-    blob.keep();
-  }
+  });
 }
