@@ -154,12 +154,7 @@ export function mountOverlay(
     c.fsconfig(what, fs, FSCONFIG_SET_FLAG, 'userxattr', null, 0);
     c.fsconfig(what, fs, FSCONFIG_SET_FLAG, 'ro', null, 0);
     c.fsconfig(what, fs, FSCONFIG_CMD_CREATE, null, null, 0);
-    const mounted = c.fsmount(what, fs, FSMOUNT_CLOEXEC, attributeBits({ ...attributes, readOnly: true }));
-    try {
-      c.move_mount(quote(target), mounted, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
-    } finally {
-      close(mounted);
-    }
+    attach(what, fs, target, { ...attributes, readOnly: true });
   } finally {
     close(fs);
   }
@@ -237,14 +232,20 @@ function mountNew(
     for (const [key, value] of Object.entries(parameters))
       c.fsconfig(key, fs, value === null ? FSCONFIG_SET_FLAG : FSCONFIG_SET_STRING, key, value, 0);
     c.fsconfig(type, fs, FSCONFIG_CMD_CREATE, null, null, 0);
-    const mounted = c.fsmount(type, fs, FSMOUNT_CLOEXEC, attributeBits(attributes));
-    try {
-      c.move_mount(quote(target), mounted, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
-    } finally {
-      close(mounted);
-    }
+    attach(type, fs, target, attributes);
   } finally {
     close(fs);
+  }
+}
+
+/** Mounts the file system that `fs` has made. */
+function attach(what: string, fs: number, target: string, attributes: MountAttributes): void {
+  const c = libc();
+  const mounted = c.fsmount(what, fs, FSMOUNT_CLOEXEC, attributeBits(attributes));
+  try {
+    c.move_mount(quote(target), mounted, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+  } finally {
+    close(mounted);
   }
 }
 
