@@ -120,8 +120,12 @@ async function attempt(fetch: ChunkedFetch): Promise<LayerIdentity | undefined> 
   const here = new Map<Digest, StoredContent>();
   const wanted: TocEntry[] = [];
   const asked = new Set<Digest>();
+  const sizes = new Map<Digest | undefined, number>();
   for (const file of files) {
-    const { digest } = file;
+    const { digest, size } = file;
+    if (digest !== undefined && (sizes.get(digest) ?? size) !== size)
+      throw new OciError('BAD_ARCHIVE', 'the table of contents has the same content with two sizes');
+    sizes.set(digest, size);
     if (digest !== undefined && (here.has(digest) || asked.has(digest))) continue;
     const object = digest === undefined ? undefined : objectBySha256(objects, digest);
     if (object !== undefined) here.set(digest!, { object });

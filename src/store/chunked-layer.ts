@@ -6,7 +6,7 @@
  * alone: nothing may take it for the layer of that diffID.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { createDecompressor } from '../archive/decompress.ts';
 import type { TarEntry } from '../archive/tar-entry.ts';
@@ -81,14 +81,19 @@ export function contentReader(paths: ObjectPaths, directory: string) {
     }
   }
 
-  /** Gives at most `size` bytes, in pieces that are valid during the call; throws IO_ERROR where there are fewer. */
+  /**
+   * Gives it in pieces that are valid during the call. Throws IO_ERROR where it has fewer bytes than `size`, BAD_ARCHIVE
+   * where it has more: a file's size does not keep overlayfs from reading its whole object.
+   */
   return (content: StoredContent, size: number, onData: (bytes: Buffer) => void): void => {
     if ('inline' in content) {
+      if (content.inline.length !== size) throw otherSize();
       onData(content.inline);
       return;
     }
     const fd = open(content.object);
     try {
+      if (fstatSync(fd).size > size) throw otherSize();
       for (let left = size; left > 0; ) {
         const length = readSync(fd, buffer, 0, Math.min(left, READ_BYTES), null);
         if (length === 0) throw damaged(content.object);
@@ -182,6 +187,10 @@ export async function rebuildTar(
 
 function unfit(): OciError {
   return new OciError('BAD_ARCHIVE', 'the tar-split data and the table of contents do not fit');
+}
+
+function otherSize(): OciError {
+  return new OciError('BAD_ARCHIVE', 'the table of contents names content of another size than the file');
 }
 
 function damaged(object: VerityDigest): OciError {

@@ -323,6 +323,44 @@ test('an object that is damaged is named', async (t) => {
   }
 });
 
+test('a table cannot give a file more content than the tar has for it', async (t) => {
+  const { store } = await filled(t, FORMATS['zstd:chunked']!);
+  const takes = (entries: Record<string, unknown>[], path: string, digest: unknown) => {
+    for (const entry of entries) if (entry['name'] === path) entry['digest'] = digest;
+  };
+  const [own] = locate(SECOND).filter(({ entry }) => entry.path === './usr/f5');
+  const longer = Buffer.concat([
+    SECOND.subarray(own!.start, own!.start + own!.entry.size),
+    Buffer.from('more'),
+  ]);
+  const stage = join(store.objects.objects, '../longer');
+  mkdirSync(stage);
+  const made = openObjectStage(store.objects, stage);
+  const writer = made.create();
+  writer.write(longer);
+  writer.finish();
+  made.close();
+  commitObjects(store.objects, stage);
+  // that of another image, whose beginning is the file's content: the tar comes out right
+  const ofObject = zstdChunked(SECOND, {
+    edit: ({ entries }) => takes(entries, './usr/f5', digestOf(longer)),
+  });
+  const first = await store.fetch(ofObject);
+  assert.equal(first.identity, undefined);
+  assert.match(first.notes.join(), /names content of another size than the file; fetching the whole layer$/);
+  // that of another file of the layer
+  for (const tarSplit of [true, false]) {
+    const layer = zstdChunked(SECOND, {
+      tarSplit,
+      edit: ({ entries }) =>
+        takes(entries, './tiny', entries.find(({ name }) => name === './etc')!['digest']),
+    });
+    const { identity, notes } = await store.fetch(layer);
+    assert.equal(identity, undefined);
+    assert.match(notes.join(), /has the same content with two sizes; fetching the whole layer$/);
+  }
+});
+
 test('all other trouble leads to the whole blob, and says why', async (t) => {
   const { store } = await filled(t, FORMATS['zstd:chunked']!);
   const good = zstdChunked(SECOND);
