@@ -8,17 +8,21 @@
  * the container's limits.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import { arch, constants } from 'node:os';
+import { pid as ownPid } from 'node:process';
 import { buildEnvironment } from './bundle/environment.ts';
 import { byOption, resolveUser } from './bundle/user.ts';
 import type { ContainerRecord } from './containers.ts';
+import { inodeOf, namespaceOwner } from './host/syscalls.ts';
 import type { Terminal } from './host/terminal.ts';
+import { OciError, quote } from './oci/errors.ts';
 import type { Process } from './oci/runtime-spec.ts';
 import { openMergedTree } from './store/merged-tree.ts';
 import type { Manager } from './systemd/manager.ts';
 import { payloadSubgroup } from './unit/pause.ts';
 import { planSeccomp } from './unit/seccomp.ts';
-import { execArgv, JOIN_ALL } from './unit/shim.ts';
+import { execArgv, joinAll } from './unit/shim.ts';
 
 /**
  * Runs `process` with this process's own streams or, with a terminal, on a new one of the container's devpts; its
@@ -32,8 +36,12 @@ export async function execInContainer(
   terminal?: Terminal,
 ): Promise<number> {
   const seccomp = planSeccomp(container.spec, arch())?.program !== undefined;
+  const mountNamespace = openMountNamespace(container, pid);
   const gated = spawnGated(
-    ['nsenter', `--target=${pid}`, ...JOIN_ALL, '--', ...execArgv(process, seccomp)],
+    [
+      ...['nsenter', `--target=${pid}`, ...joinAll(`/proc/${ownPid}/fd/${mountNamespace}`)],
+      ...['--', ...execArgv(process, seccomp)],
+    ],
     terminal?.slave,
   );
   try {
@@ -51,6 +59,25 @@ export async function execInContainer(
   });
   await joined;
   return ended;
+}
+
+/** Stays open as long as we live. Throws DENIED where it is not the one that systemd made: see joinAll(). */
+function openMountNamespace({ unit }: ContainerRecord, pid: number): number {
+  const fd = openSync(`/proc/${pid}/ns/mnt`, 'r');
+  const ours = openSync('/proc/self/ns/user', 'r');
+  try {
+    if (namespaceOwner(fd) === inodeOf(ours)) return fd;
+  } finally {
+    closeSync(ours);
+  }
+  closeSync(fd);
+  throw new OciError(
+    'DENIED',
+    `the first process of container ${quote(unit)} is in a mount namespace that it made`,
+    {
+      hint: 'Enter it without protection: nsenter --target PID --all.',
+    },
+  );
 }
 
 export interface ExecRequest {

@@ -277,6 +277,15 @@ export function inodeOf(fd: number): number {
   return status < 0 ? status : statBuffer.readUInt32LE(32) + statBuffer.readUInt32LE(36) * 2 ** 32;
 }
 
+/** The number of the user namespace that a namespace belongs to (ioctl_ns(2), NS_GET_USERNS), or the negative errno. */
+export function namespaceOwner(fd: number): number {
+  const owner = result(libc().ioctl(fd, NS_GET_USERNS, null));
+  if (owner < 0) return owner;
+  const inode = inodeOf(owner);
+  close(owner);
+  return inode;
+}
+
 export function fchown(fd: number, uid: number, gid: number): number {
   return result(libc().fchown(fd, uid, gid));
 }
@@ -398,6 +407,7 @@ const FS_IOC_MEASURE_VERITY = 0xc0046686;
 const VERITY_SHA256 = 1;
 const VERITY_BLOCK_BYTES = 4096;
 /** struct fsverity_enable_arg, all but the first fields zero: no salt, no signature. */
+const NS_GET_USERNS = 0xb701;
 const enableVerityArgument = Buffer.alloc(128);
 enableVerityArgument.writeUInt32LE(1, 0);
 enableVerityArgument.writeUInt32LE(VERITY_SHA256, 4);

@@ -12,6 +12,7 @@
  *
  * Invariants
  * - Nothing of the image is executed before the process is in the container's namespaces and cgroup.
+ * - The programs that start it are the host's, at a place that the payload cannot cover (joinAll() in shim.ts).
  * - Of what the check prints 4 KiB are kept; a journal line gets printable ASCII only.
  */
 import { ANNOTATION } from '../oci/annotations.ts';
@@ -35,7 +36,7 @@ import {
   string,
 } from './setting.ts';
 import { shellWord, shellWords } from './shell.ts';
-import { execArgv, JOIN_ALL } from './shim.ts';
+import { execArgv, joinAll } from './shim.ts';
 import { helperName } from './unit-name.ts';
 
 /** Files in the bundle: the script, its state (readHealth), what the last check printed. */
@@ -150,14 +151,17 @@ START_INTERVAL=${Math.min(check.startInterval, check.interval)}
 ON_FAILURE=${check.onFailure}
 DELAYS_START=${delaysStart ? 'yes' : ''}
 
-# in the container; the directory of its cgroup is $1
+# in the container, whose mount namespace is descriptor 3; the directory of its cgroup is $1
 enter() {
   timeout --foreground -k 1 $TIMEOUT sh -c 'echo 0 >"$0/cgroup.procs" && exec "$@"' "$1" \\
-    nsenter --target=$PID ${shellWords(JOIN_ALL)} -- \\
-    ${shellWords(command)}
+    nsenter --target=$PID ${joinAll('/proc/$$/fd/3').map(doubleQuoted).join(' ')} -- \\
+    ${shellWords(command)} 3<&-
 }
 ${SCRIPT}`;
 }
+
+/** Where the script's own shell is meant by `$$`. */
+const doubleQuoted = (word: string) => `"${word}"`;
 
 const SCRIPT = `
 look() {
@@ -190,7 +194,7 @@ save() {
     mv "$BUNDLE/health-state.new" "$BUNDLE/health-state"
 }
 
-# systemd takes the word of a process in the unit's cgroup; systemd-notify speaks for the shell around it
+# systemd takes the word of a process in the unit's cgroup; systemd-notify speaks for the shell around it.
 tell() {
   ready=
   [ -z "$DELAYS_START" ] || [ $STATE != healthy ] || ready=--ready
@@ -200,11 +204,17 @@ tell() {
   rmdir "$GROUP"
 }
 
+# descriptor 3 is a mount namespace that systemd made: the container's root has no power over it
+is_ours() {
+  nsenter --user="$BUNDLE/mnt/userns" -S 0 -G 0 \\
+    sh -c '[ -r /proc/self/fd/3 ] || exit; nsenter --mount=/proc/self/fd/3 ""; [ $? = 1 ]' 2>/dev/null
+}
+
 # the check's exit status in STATUS
 check() {
   mkdir -p "$GROUP" || return
   {
-    enter "$GROUP"
+    if is_ours; then enter "$GROUP"; else echo 'the first process made a mount namespace of its own'; (exit 125); fi
     echo $? >"$BUNDLE/health-status"
     echo 1 >"$GROUP/cgroup.kill"
   } </dev/null 2>&1 | { head -c 4096; cat >/dev/null; } >"$BUNDLE/health-output"
@@ -236,7 +246,7 @@ while :; do
   fi
   load
   before=$RUN STATUS=125
-  [ "$FROZEN" != running ] || check
+  [ "$FROZEN" != running ] || check 3<"/proc/$PID/ns/mnt"
   look
   # of a payload that is paused or ends, or another one meanwhile, nothing is known
   [ "$RUN" = $before ] || continue

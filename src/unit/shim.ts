@@ -100,11 +100,17 @@ export function drainArgv(path: string): string[] {
   ];
 }
 
-/** Words of nsenter(1) after --target. Root of the container's user namespace comes last: the others belong to it or to the host. */
-export const JOIN_ALL: readonly string[] = [
-  ...['--mount', '--uts', '--ipc', '--net', '--pid', '--cgroup', '--user'],
-  ...['-S', '0', '-G', '0', '--wdns=/'],
-];
+/**
+ * Words of nsenter(1) after --target. Root of the container's user namespace comes last: the others belong to it or to the
+ * host. `mountNamespace`: a path that leads to one which was seen to belong to the host. In one that the payload made,
+ * anything may lie at SHIM_DIR, and it would have all capabilities.
+ */
+export function joinAll(mountNamespace: string): string[] {
+  return [
+    ...[`--mount=${mountNamespace}`, '--uts', '--ipc', '--net', '--pid', '--cgroup', '--user'],
+    ...['-S', '0', '-G', '0', '--wdns=/'],
+  ];
+}
 
 /** Variables that go into the unit's Environment=. */
 export function unitEnvironment(process: Process): string[] {

@@ -150,6 +150,35 @@ test('exec, in a container that has written such files since its start', async (
   stdoutOf(await machine.run(['systemctl', 'stop', 'hostile']));
 });
 
+test('a container with CAP_SYS_ADMIN cannot have exec and health checks start its own programs', async () => {
+  stdoutOf(await machine.run(['oci-pull', '--quiet', BUSYBOX]));
+  const covering = await machine.script(
+    `
+mkdir -m 777 ${FILES}/probe
+printf '#!/bin/sh\\ngrep Cap /proc/self/status >>/probe/ran\\n' >${FILES}/ld.so
+chmod 755 ${FILES}/ld.so
+oci-run --quiet --unit covering --cap-drop ALL --cap-add SYS_ADMIN -v ${FILES}/ld.so:/ld.so -v ${FILES}/probe:/probe \\
+  --health-cmd 'true' --health-interval 1s --health-retries 1 ${BUSYBOX} sh -c '
+    exec unshare -m sh -c "mount -t tmpfs none /run/.oci && cp /ld.so /run/.oci/ && touch /probe/ready; sleep 600"' >/dev/null
+for i in $(seq 100); do [ ! -e ${FILES}/probe/ready ] || break; sleep 0.1; done
+ocictl exec covering true || echo status $?
+for i in $(seq 100); do
+  systemctl show -P StatusText covering | grep -q ^unhealthy && break
+  sleep 0.1
+done
+systemctl show -P StatusText covering
+systemctl stop covering
+rm ${FILES}/probe/ready
+cat ${FILES}/probe/* || echo nothing ran
+rm -r ${FILES}/probe`,
+  );
+  assert.deepEqual(covering.stdout.trim().split('\n'), [
+    'status 77',
+    'unhealthy: exit status 125, the first process made a mount namespace of its own',
+    'nothing ran',
+  ]);
+});
+
 test('nothing that a container has put in the place of programs runs when it ends', async () => {
   stdoutOf(await machine.run(['oci-pull', '--quiet', BUSYBOX]));
   const hostile = `

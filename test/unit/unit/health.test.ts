@@ -71,7 +71,7 @@ test('the script is one, and its words are those of the check', () => {
   const { healthScript = '' } = units();
   const { status, stderr } = spawnSync('sh', ['-n'], { input: healthScript, encoding: 'utf8' });
   assert.deepEqual([status, stderr], [0, '']);
-  assert.match(healthScript, /setpriv --reuid 7 --regid 8 .* A=b curl 'it'\\''s'$/m);
+  assert.match(healthScript, /setpriv --reuid 7 --regid 8 .* A=b curl 'it'\\''s' 3<&-$/m);
   assert.match(healthScript, /^INTERVAL=3$/m);
   assert.match(healthScript, /^ON_FAILURE=stop$/m);
 });
