@@ -38,10 +38,10 @@ export async function* readBlobRanges(
   options: RangesOptions,
 ): AsyncGenerator<BlobPiece> {
   const { what, policy, support, signal, rateWindowMs } = options;
-  let left = [...ranges];
+  const left = openQueue(ranges);
   let failures = 0;
-  while (left.length > 0) {
-    const batch = nextBatch(left, support.several);
+  for (let first = left.first(); first !== undefined; first = left.first()) {
+    const batch = nextBatch(left.all(), support.several);
     const several = batch.length > 1;
     const batchEnd = batch.at(-1)!.end;
     let received = 0;
@@ -59,15 +59,15 @@ export async function* readBlobRanges(
       let asked = monotonicMs();
       for await (const piece of readByteranges(response, descriptor.size)) {
         if (!isFastEnough(piece.bytes.length, monotonicMs() - asked)) throw tooSlow(what);
-        for (const bytes of wantedOf(piece, left)) {
-          left = without(left, bytes);
-          received += bytes.bytes.length;
-          yield bytes;
+        for (const wanted of left.take(piece)) {
+          received += wanted.bytes.length;
+          yield wanted;
         }
         if (piece.offset + piece.bytes.length > batchEnd) break; // more than was asked for
         asked = monotonicMs();
       }
-      if (left.length === 0 || left[0]!.offset >= batchEnd) {
+      first = left.first();
+      if (first === undefined || first.offset >= batchEnd) {
         failures = 0;
         continue;
       }
@@ -76,7 +76,7 @@ export async function* readBlobRanges(
         support.several = false;
         continue;
       }
-      failure = new OciError('TEMPORARY', `${what}: the answer ends before byte ${left[0]!.offset}`);
+      failure = new OciError('TEMPORARY', `${what}: the answer ends before byte ${first.offset}`);
     } catch (error) {
       if (signal?.aborted) throw error;
       const fault = networkFault(error, response.url);
@@ -92,13 +92,13 @@ export async function* readBlobRanges(
     }
     failures = received >= PROGRESS_BYTES ? 1 : failures + 1;
     if (failures >= policy.attempts) throw failure;
-    options.notice(`${failure.message}; going on from byte ${left[0]!.offset}`);
+    options.notice(`${failure.message}; going on from byte ${left.first()!.offset}`);
     await sleep(backoffMs(failures, policy), signal);
   }
 }
 
 /** The next ranges to ask for: those with little between them as one, and only one unless `several`. */
-function nextBatch(left: readonly ByteRange[], several: boolean): ByteRange[] {
+function nextBatch(left: Iterable<ByteRange>, several: boolean): ByteRange[] {
   const batch: ByteRange[] = [];
   for (const range of left) {
     const last = batch.at(-1);
@@ -113,21 +113,37 @@ function nextBatch(left: readonly ByteRange[], several: boolean): ByteRange[] {
   return batch;
 }
 
-/** The parts of the piece that are wanted. Throws PROTOCOL where something before it is still missing. */
-function* wantedOf({ offset, bytes }: BlobPiece, left: readonly ByteRange[]): Generator<BlobPiece> {
-  const end = offset + bytes.length;
-  for (const range of left) {
-    if (range.offset >= end) return;
-    if (range.offset < offset)
-      throw new OciError('PROTOCOL', `the registry leaves out byte ${range.offset}, which was asked for`);
-    const until = Math.min(range.end, end);
-    yield { offset: range.offset, bytes: bytes.subarray(range.offset - offset, until - offset) };
-  }
-}
+/** What is still to come of the ranges: there may be a hundred thousand, so none is moved. */
+function openQueue(ranges: readonly ByteRange[]) {
+  let index = 0;
+  let begun = 0; // bytes of the first range that have come
 
-/** What is left after this piece, the first that is wanted. */
-function without(left: ByteRange[], { offset, bytes }: BlobPiece): ByteRange[] {
-  const [first, ...others] = left;
-  const at = offset + bytes.length;
-  return at < first!.end ? [{ offset: at, end: first!.end }, ...others] : others;
+  function first(): ByteRange | undefined {
+    const range = ranges[index];
+    return range && { offset: range.offset + begun, end: range.end };
+  }
+
+  return {
+    first,
+    *all(): Generator<ByteRange> {
+      const range = first();
+      if (range !== undefined) yield range;
+      for (let next = index + 1; next < ranges.length; next++) yield ranges[next]!;
+    },
+    /** The parts of the piece that are wanted, which then have come. Throws PROTOCOL where one before it is missing. */
+    *take({ offset, bytes }: BlobPiece): Generator<BlobPiece> {
+      const end = offset + bytes.length;
+      for (let range = first(); range !== undefined && range.offset < end; range = first()) {
+        if (range.offset < offset)
+          throw new OciError('PROTOCOL', `the registry leaves out byte ${range.offset}, which was asked for`);
+        const until = Math.min(range.end, end);
+        begun += until - range.offset;
+        if (until === range.end) {
+          index++;
+          begun = 0;
+        }
+        yield { offset: range.offset, bytes: bytes.subarray(range.offset - offset, until - offset) };
+      }
+    },
+  };
 }
