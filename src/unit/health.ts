@@ -194,12 +194,13 @@ save() {
     mv "$BUNDLE/health-state.new" "$BUNDLE/health-state"
 }
 
-# systemd takes the word of a process in the unit's cgroup; systemd-notify speaks for the shell around it.
+# systemd takes the word of a process in the unit's cgroup; systemd-notify speaks for the shell around it. The payload may
+# freeze that cgroup.
 tell() {
   ready=
   [ -z "$DELAYS_START" ] || [ $STATE != healthy ] || ready=--ready
   mkdir -p "$GROUP" &&
-    sh -c 'echo 0 >"$0/cgroup.procs" && NOTIFY_SOCKET=/run/systemd/notify systemd-notify $2 "--status=$1"; :' \\
+    timeout -k 1 5 sh -c 'echo 0 >"$0/cgroup.procs" && NOTIFY_SOCKET=/run/systemd/notify systemd-notify $2 "--status=$1"; :' \\
       "$GROUP" "$STATE\${1:+: $1}" "$ready"
   rmdir "$GROUP"
 }
@@ -217,7 +218,10 @@ check() {
     if is_ours; then enter "$GROUP"; else echo 'the first process made a mount namespace of its own'; (exit 125); fi
     echo $? >"$BUNDLE/health-status"
     echo 1 >"$GROUP/cgroup.kill"
-  } </dev/null 2>&1 | { head -c 4096; cat >/dev/null; } >"$BUNDLE/health-output"
+  } </dev/null 2>&1 | {
+    # a process that left the cgroup may keep the pipe open
+    timeout -k 1 $((\${TIMEOUT%.*} + 3)) sh -c 'head -c 4096; exec cat >/dev/null' 3<&-
+  } >"$BUNDLE/health-output"
   read -r STATUS <"$BUNDLE/health-status"
   rmdir "$GROUP" 2>/dev/null
 }

@@ -158,6 +158,19 @@ test('a check that takes too long is killed with all it started', async () => {
   assert.equal(await script('ocictl exec hc ps | grep -c "sleep 30" || true'), '1\n');
 });
 
+test('a check whose process leaves the cgroup, and holds what it prints to, ends all the same', async () => {
+  const leave =
+    'mkdir /sys/fs/cgroup/away; (echo 0 >/sys/fs/cgroup/away/cgroup.procs; exec sleep 600) & sleep 0.3';
+  stdoutOf(
+    await run(
+      ...['--unit', 'leaver', '--health-cmd', leave, '--health-timeout', '1s', '--health-interval', '1s'],
+      ...[BUSYBOX, 'sleep', '600'],
+    ),
+  );
+  await becomes('leaver', 'healthy');
+  stdoutOf(await machine.run(['systemctl', 'stop', 'leaver']));
+});
+
 test('a paused container is not judged', async () => {
   const check = [
     '--health-cmd',
