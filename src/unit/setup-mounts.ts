@@ -21,20 +21,31 @@ import { shellWord } from './shell.ts';
  * The root's own /run where it is a directory: systemd would hide it below an empty one. In memory where systemd
  * could not make its own mount points in the root: it is read-only, or host root has no id in it.
  */
-export function runMounts(plan: MountPlan, spec: RuntimeSpec, context: UnitContext): Mount[] {
+export function runMounts(
+  plan: MountPlan,
+  spec: RuntimeSpec,
+  context: UnitContext,
+  root: readonly Mount[],
+): Mount[] {
   const { run } = plan;
   if (run !== undefined || isRunFresh(spec, context))
     return [
       { source: 'tmpfs', target: 'run', type: 'tmpfs', options: temporaryOptions(run?.options ?? RUN) },
     ];
-  return isRunDirectory(context)
+  return root.length > 0 && isRunDirectory(context)
     ? [{ source: '"$MOUNTS_FIELD/rootfs/run"', target: 'run', type: 'none', options: 'bind' }]
     : [];
 }
 
-/** What is left to do once the root is mounted. */
-export function runTree({ run }: MountPlan, spec: RuntimeSpec, context: UnitContext): string {
-  const isMounted = run !== undefined || isRunFresh(spec, context) || isRunDirectory(context);
+/** What is left to do once the root is mounted; `root`: the mounts of the table that make it, none where it came later. */
+export function runTree(
+  plan: MountPlan,
+  spec: RuntimeSpec,
+  context: UnitContext,
+  root: readonly Mount[],
+): string {
+  const { run } = plan;
+  const isMounted = runMounts(plan, spec, context, root).length > 0;
   const tree = !isMounted
     ? `mkdir run
 if [ -d rootfs/run ] && [ ! -L rootfs/run ]; then mount --bind rootfs/run run; else ${temporary('run', RUN)}; fi`

@@ -41,6 +41,7 @@ export function setupScript(
 ): string {
   const namespaces = planNamespaces(spec.linux);
   const mounts = planMounts(spec);
+  const root = rootMounts(spec, context);
   return `#!/bin/sh
 # Setup of ${context.unit}.service: made by oci-run, run by systemd. Its undoing is the file teardown beside it.
 ${parameters(spec, context)}
@@ -62,15 +63,15 @@ ${mountLines([
   ...namespaceMounts(namespaces),
   ...layerMounts(spec, mounts, context),
   ...imageLayerMounts(mounts, context),
-  ...rootMounts(spec, context),
+  ...root,
   ...deviceMounts(mounts),
-  ...runMounts(mounts, spec, context),
+  ...runMounts(mounts, spec, context, root),
 ])}
 ${networkSetup(spec, context)}
 ${rootLines(spec, context)}
 ${utsAndIPC(spec, namespaces)}${deviceTree(context)}
 ${networkFiles(namespaces, context)}${UTS_AND_IPC_SET}${ownTree(spec, context)}
-${runTree(mounts, spec, context)}
+${runTree(mounts, spec, context, root)}
 ${preparedMounts(mounts, context)}
 ${awaitTerminal(spec)}
 ${setupHooks(spec, context).join('\n')}

@@ -9,13 +9,22 @@ import { after, afterEach, before, test } from 'node:test';
 import { attachMachine, bootMachine, type Machine, type RunResult, stdoutOf } from '../machine/machine.ts';
 import { assertNothingLeft, BUSYBOX, NGINX, rangeOf } from './container.ts';
 
-const STORE = '/var/lib/oci';
+/** A store of its own, and programs that take it: what is made by hand is no business of other tests. */
+const STORE = '/var/lib/composefs-run';
+const PROGRAMS = '/var/tmp/composefs-run';
+const MAKE_PROGRAMS = `mkdir -p ${PROGRAMS}
+for program in oci-pull oci-run ocictl; do
+  printf '#!/bin/sh\nexec /usr/bin/%s --root ${STORE} "$@"\n' $program >${PROGRAMS}/$program
+  chmod 755 ${PROGRAMS}/$program
+done
+`;
 
 let machine: Machine;
 let isOurs = false;
-const script = async (text: string) => stdoutOf(await machine.script(text)).trim();
-const ocictl = (...args: string[]) => machine.run(['ocictl', '--quiet', ...args]);
-const run = (...args: string[]) => machine.run(['oci-run', '--quiet', '--wait', '-i', ...args]);
+const script = async (text: string) =>
+  stdoutOf(await machine.script(`PATH=${PROGRAMS}:$PATH\n${text}`)).trim();
+const ocictl = (...args: string[]) => machine.run([`${PROGRAMS}/ocictl`, '--quiet', ...args]);
+const run = (...args: string[]) => machine.run([`${PROGRAMS}/oci-run`, '--quiet', '--wait', '-i', ...args]);
 const sh = (text: string, ...options: string[]) =>
   run(...options, '--user', '0', '--entrypoint', 'sh', 'odd', '-c', text);
 const stat = 'stat -c "%n %u:%g %a %s"';
@@ -61,7 +70,7 @@ before(async () => {
   const name = process.env['OCICTL_MACHINE'];
   isOurs = name === undefined;
   machine = name === undefined ? await bootMachine() : attachMachine(name);
-  await script(MAKE);
+  await script(`${MAKE_PROGRAMS}${MAKE}`);
 });
 after(() => (isOurs ? machine?.stop() : undefined));
 afterEach(async () => {
@@ -308,7 +317,7 @@ test('sign, verify, require-signature: the whole way, and every way to be refuse
   stdoutOf(await ocictl('sign', 'odd', '--key', '/var/tmp/b.pem'));
   refused(await sh('true', ...policy), 77, /is signed by sha256:[0-9a-f]{64}, which is no trusted key/);
   refused(
-    await machine.run(['ocictl', 'install', 'odd', '--name', 'no', ...policy]),
+    await machine.run([`${PROGRAMS}/ocictl`, 'install', 'odd', '--name', 'no', ...policy]),
     77,
     /which is no trusted key/,
   );

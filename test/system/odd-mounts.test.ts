@@ -245,9 +245,9 @@ odd('mounts', [
     'single\n',
     { layers: [[directory('etc'), symlink('etc/resolv.conf', '../run/r')]] },
   ),
-  mounted('at /proc', ['-v', `${HOST}/d:/proc`], 'true', refused(69, /'\/proc'/)),
+  mounted('at /proc', ['-v', `${HOST}/d:/proc`], 'true', refused(64, /'\/proc'/)),
   mounted('at /', ['-v', `${HOST}/d:/`], 'true', refused(64, /would cover the whole container/)),
-  mounted('at /sys/fs/cgroup', ['-v', `${HOST}/d:/sys/fs/cgroup`], 'true', refused(69, /cgroup/)),
+  mounted('at /sys/fs/cgroup', ['-v', `${HOST}/d:/sys/fs/cgroup`], 'true', refused(64, /cgroup/)),
   mounted('with ..', ['-v', `${HOST}/d:/a/../../b`], 'true', refused(64, /holds '\.\.'/)),
   mounted('relative', ['-v', `${HOST}/d:data`], 'true', refused(64, /not absolute/)),
   mounted(
@@ -304,7 +304,7 @@ odd('mounts', [
     { status: 1, stdout: 'host\nsingle\n', stderr: RO },
   ),
   mounted('an odd place in /proc', ['-v', `${HOST}/d:/proc/a b`], 'true', refused(69, /'\/proc\/a b'/)),
-  mounted('a volume at /run', ['-v', 'odd-r:/run'], 'true', refused(69, /'\/run' with mapped ids/)),
+  mounted('a volume at /run', ['-v', 'odd-r:/run'], 'true', refused(64, /'\/run' with mapped ids/)),
   mounted('an unknown type', ['--mount', 'type=nfs,src=x,dst=/data'], 'true', refused(69, /'nfs'/)),
 ]);
 
