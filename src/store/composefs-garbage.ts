@@ -3,13 +3,14 @@
  *
  * Invariant: where an image does not tell its layers, or a stream its objects, nothing is garbage: fsck first.
  */
-import { existsSync, readdirSync, unlinkSync } from 'node:fs';
+import { readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
+import type { Digest } from '../oci/digest.ts';
 import { diskUsage } from './disk-usage.ts';
 import { listImageHexes, readImageRecord } from './images.ts';
 import { formatOfFile, imagePath, type Layout, listDirectory } from './layout.ts';
-import { objectPath, objectPaths } from './objects.ts';
+import { objectBySha256, objectPath, objectPaths } from './objects.ts';
 import { listStreams, readStream, streamFileName, streamKey, streamsDirectory } from './streams.ts';
 
 /** The hex digits of every object in objects/. */
@@ -79,7 +80,7 @@ export function removeComposefsGarbage(layout: Layout, { streams, objects }: Com
   if (objects.length === 0) return;
   for (const first of listDirectory(paths.objectsBySha256))
     for (const rest of readdirSync(join(paths.objectsBySha256, first))) {
-      const link = join(paths.objectsBySha256, first, rest);
-      if (!existsSync(link)) unlinkSync(link);
+      if (objectBySha256(paths, `sha256:${first}${rest}` as Digest) === undefined)
+        unlinkSync(join(paths.objectsBySha256, first, rest));
     }
 }

@@ -16,7 +16,7 @@
  *         image.cfs                         EROFS: files up to 64 bytes are in it, larger ones in objects/
  *         .oci/…                            as above; image.json says format and imageDigest
  *     objects/ab/cdef…                      content of files by fs-verity digest (objects.ts)
- *     objects-by-sha256/ab/cdef…         -> ../../objects/…, by the plain digest of the content
+ *     objects-by-sha256/ab/cdef…         -> <object>, by the plain digest of the content (objects.ts)
  *     streams/<diffID hex>                  what a layer's tar says (streams.ts)
  *     streams/toc-<hex>                     the same of a layer that its table of contents alone vouches for
  *     tags/<escaped name>.mstack         -> ../images/<manifest digest hex>.mstack
