@@ -4,24 +4,19 @@
  *
  * What takes minutes is built once and cached: the packages, the images, a machine with the peers in it.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { ensureBenchImages } from '../test/bench/bench-images.ts';
+import { REGISTRY, SUITE, versionsOf, withBenchMachine } from '../test/bench/bench-machine.ts';
 import { writeDocs } from '../test/bench/docs.ts';
 import { measure, type Sample } from '../test/bench/measure.ts';
-import { PEERS, type Peer, STORE } from '../test/bench/peers.ts';
+import { PEERS, type Peer } from '../test/bench/peers.ts';
 import { describeMachine, goals, type Report, tableRows, textTable } from '../test/bench/results.ts';
 import { ensureHostPackages } from '../test/machine/host-packages.ts';
 import { type Machine, stdoutOf } from '../test/machine/machine.ts';
-import { withMachine } from '../test/machine/with-machine.ts';
 import { buildPrograms } from './build.ts';
-import { main, PROJECT_DIR, step, TaskFailed } from './step.ts';
+import { main, step, TaskFailed } from './step.ts';
 
-const SUITE = 'forky';
-const REGISTRY = 'registry.bench';
-/** Of a peer, and of what removes the immutable directories of another. */
-const PACKAGES = ['containerd', 'e2fsprogs'];
 const IMAGES = ['app:gzip', 'app:zstd', 'base:gzip', 'base:zstd', 'tiny:gzip', 'tiny:zstd'];
 
 interface Choice {
@@ -47,12 +42,7 @@ function choose(values: { runs: string; images: string; programs: string }): Cho
 }
 
 async function run(machine: Machine, { runs, images, peers }: Choice): Promise<Report> {
-  const prepare = readFileSync(join(PROJECT_DIR, 'test/bench/prepare.sh'), 'utf8');
-  stdoutOf(await machine.run(['bash', '-c', prepare, 'bash', STORE, REGISTRY]));
-  const versions: Record<string, string> = {};
-  for (const { name, version } of peers)
-    versions[name] = stdoutOf(await machine.script(version)).split('\n')[0]!;
-
+  const versions = await versionsOf(machine, peers);
   const node: Sample[] = [];
   const results = images.flatMap((image) =>
     peers.map(({ name }) => ({ image, peer: name, cold: [] as Sample[], again: [] as Sample[] })),
@@ -93,8 +83,7 @@ await main(async () => {
   await ensureHostPackages();
   await buildPrograms();
   const storage = await ensureBenchImages(SUITE);
-  const options = { suite: SUITE, packages: PACKAGES, registry: { storage } } as const;
-  const report = await withMachine(options, (machine) => run(machine, choice));
+  const report = await withBenchMachine(storage, 'tmpfs', (machine) => run(machine, choice));
   console.log(`\n${textTable(tableRows(report))}\n`);
   for (const { what, reached, limit } of goals(report))
     console.log(

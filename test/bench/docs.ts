@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT_DIR } from '../../scripts/step.ts';
 import { barChart } from './bar-chart.ts';
-import { goals, type Report, summary, tableRows } from './results.ts';
+import { type Goal, goals, type Report, summary, tableRows } from './results.ts';
 
 const DOCS = join(PROJECT_DIR, 'docs');
 
@@ -40,15 +40,21 @@ function pullSection(report: Report): string {
     '',
     'The columns "wall" and "CPU" with an × are our figure divided by that of the line: below 1 we are better.',
     '',
-    '| Goal | reached | at most |',
-    '| --- | --: | --: |',
-    ...goals(report).map(
-      ({ what, reached, limit }) =>
-        `| ${what} | ${reached.toFixed(2)}${reached > limit ? ' (missed)' : ''} | ${limit} |`,
-    ),
+    ...goalsTable(goals(report)),
     '',
     ...versions.map((line) => `- ${line}`),
   ].join('\n');
+}
+
+export function goalsTable(found: readonly Goal[]): string[] {
+  return [
+    '| Goal | reached | at most |',
+    '| --- | --: | --: |',
+    ...found.map(
+      ({ what, reached, limit }) =>
+        `| ${what} | ${reached.toFixed(2)}${reached > limit ? ' (missed)' : ''} | ${limit} |`,
+    ),
+  ];
 }
 
 export function markdownTable([header, ...rows]: readonly (readonly string[])[]): string[] {
