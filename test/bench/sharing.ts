@@ -155,7 +155,7 @@ function sentBytes(log: string): number {
 
 /** A file system that is mounted anew has nothing in the page cache. */
 const EMPTY_CACHE = `
-  systemctl stop systemd-importd
+  systemctl --quiet stop containerd systemd-importd
   for directory in /var/tmp /var/lib/machines /var/lib/containerd; do umount "$directory"; done
   umount --recursive ${STORE}
   mount -o loop,discard /run/bench-disk/image ${STORE}
