@@ -82,10 +82,12 @@ function checkKeysAndDepth(text: string, what: string, code: ErrorCode): void {
   }
 }
 
+/** A quote with an even number of backslashes before it. */
 function closingQuote(text: string, start: number): number {
-  for (let i = start + 1; i < text.length; i++) {
-    if (text[i] === '\\') i++;
-    else if (text[i] === '"') return i;
+  for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
+    let backslashes = 0;
+    while (text[end - 1 - backslashes] === '\\') backslashes++;
+    if (backslashes % 2 === 0) return end;
   }
   return -1;
 }

@@ -166,7 +166,7 @@ const EMPTY_CACHE = `
 
 /** Each file once, whatever its number of names. Looking does not read: fincore(1) maps files and asks mincore(2). */
 const CACHED = `
-  find "$1" -type f -size +0 -printf '%i %p\\0' | sort -z -u -n -k 1,1 | cut -z -d ' ' -f 2- |
+  find "$1" -xdev -type f -size +0 -printf '%i %p\\0' | sort -z -u -n -k 1,1 | cut -z -d ' ' -f 2- |
     xargs -0 fincore --bytes --noheadings --raw --output RES | awk '{ sum += $1 } END { print sum + 0 }'`;
 
 async function pssOfPayloads(bash: (script: string) => Promise<string>, count: number): Promise<number> {
