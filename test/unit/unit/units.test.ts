@@ -440,6 +440,7 @@ test('a composefs image: bound and checked first, mounted with its ids, its obje
   const steps = [
     `mount --bind --make-private '/sto re/it'\\''s.cfs' "$BUNDLE/mnt/l1.cfs"`,
     `[ "$(sha256sum <"$BUNDLE/mnt/l1.cfs")" = "${'e'.repeat(64)}  -" ] ||`,
+    'dd if="$BUNDLE/mnt/l1.cfs" iflag=nocache count=0 status=none || true',
     `"$MOUNTS_FIELD/l1.cfs" "$MOUNTS_FIELD/l1" erofs "X-mount.mkdir,ro,noacl,X-mount.idmap=b:0:$B:$SIZE"`,
     `'/sto\\040re/objects' "$MOUNTS_FIELD/l1o" none "X-mount.mkdir,bind,private,ro"`,
     'overlay "X-mount.mkdir,metacopy=on,redirect_dir=on,lowerdir=l1:l0::l1o,upperdir=u/data,workdir=u/work"',
