@@ -75,7 +75,7 @@ const SHA256_BYTES = 32;
 const INDEX_FILE = 'sha256';
 
 export function objectPath({ objects }: Pick<ObjectPaths, 'objects'>, digest: VerityDigest): string {
-  return join(objects, digest.slice(0, 2), digest.slice(2));
+  return `${objects}/${digest.slice(0, 2)}/${digest.slice(2)}`; // join() takes longer than the kernel's lookup
 }
 
 export function hasObject(paths: Pick<ObjectPaths, 'objects'>, digest: VerityDigest): boolean {
