@@ -65,40 +65,42 @@ function ociPull(format: 'tree' | 'composefs'): SharingPeer {
   };
 }
 
-function podman(name: string, store: string, options: string, prepare?: string): SharingPeer {
-  const command = `${options} podman --root ${store} --runroot ${store.replace(STORE, '/run')}`;
+/** By a configuration of its own: options that name a store turn off what that says about the driver. */
+function podman(name: string, directory: string, driver: string): SharingPeer {
+  const store = `${STORE}/${directory}`;
+  const command = `CONTAINERS_STORAGE_CONF=/run/${directory}.conf podman`;
   return {
     name,
     version: 'podman --version',
-    ...(prepare !== undefined && { prepare }),
+    prepare: `cat >/run/${directory}.conf <<'CONF'
+[storage]
+driver = "overlay"
+graphroot = "${store}"
+runroot = "/run/${directory}"
+${driver}
+CONF
+`,
     pull: `${command} pull --quiet "$1"`,
     start: `${command} run --quiet --detach --network none "$1" "\${@:3}"`,
     stop: `${command} rm --all --force --time 0`,
-    clean: `${command} rmi --all --force; mountpoint -q ${store}/overlay && umount ${store}/overlay; rm -rf ${store}`,
+    clean: `${command} rmi --all --force
+      if mountpoint -q ${store}/overlay; then umount ${store}/overlay; fi
+      rm -rf ${store}`,
     store,
   };
 }
 
 /** Objects that are here are linked, and every layer becomes a composefs image, as such a system would be set up. */
-const PODMAN_COMPOSEFS = `cat >/run/composefs-storage.conf <<'CONF'
-[storage]
-driver = "overlay"
-[storage.options]
+const COMPOSEFS = `[storage.options]
 pull_options = {enable_partial_images = "true", use_hard_links = "true", convert_images = "true", ostree_repos = ""}
 [storage.options.overlay]
-use_composefs = "true"
-CONF`;
+use_composefs = "true"`;
 
 export const SHARING_PEERS: readonly SharingPeer[] = [
   ociPull('tree'),
   ociPull('composefs'),
-  podman('podman', `${STORE}/podman`, ''),
-  podman(
-    'podman composefs',
-    `${STORE}/podman-composefs`,
-    'CONTAINERS_STORAGE_CONF=/run/composefs-storage.conf',
-    PODMAN_COMPOSEFS,
-  ),
+  podman('podman', 'podman', ''),
+  podman('podman composefs', 'podman-composefs', COMPOSEFS),
   {
     name: 'importctl',
     version: 'importctl --version',
