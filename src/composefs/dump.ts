@@ -1,16 +1,7 @@
 /** A tree as text, a line for each name: composefs-dump(5). What composefs' own tools read, and people compare. */
 
-import type { TreeNode } from './erofs-image.ts';
+import { S_IFMT, type TreeNode } from './erofs-image.ts';
 import { compare } from './xattr-table.ts';
-
-const S_IFMT = {
-  fifo: 0o010000,
-  characterDevice: 0o020000,
-  directory: 0o040000,
-  blockDevice: 0o060000,
-  file: 0o100000,
-  symlink: 0o120000,
-} as const;
 
 /** Breadth first, as the image is; a file's further names are links to its first. */
 export function dumpTree(root: TreeNode): string {

@@ -44,7 +44,7 @@ const CHUNK_BITS_MAX = 12 + 31;
 const U16_MAX = 0xffff;
 const U32_MAX = 0xffffffff;
 
-const S_IFMT = {
+export const S_IFMT = {
   fifo: 0o010000,
   characterDevice: 0o020000,
   directory: 0o040000,
