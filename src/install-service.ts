@@ -177,8 +177,8 @@ export function prune(service: Service, keep: number, store: Store): void {
   for (const entry of listDirectory(directory)) {
     if (entry === 'setup' || keptNames.has(entry)) continue;
     removeEntry(directory, entry);
-    if (/^\d+$/.test(entry)) removeRoots(store, name, Number(entry));
   }
+  removeRoots(store, name, keptNames);
 }
 
 function removeEntry(directory: string, entry: string): void {
@@ -223,10 +223,8 @@ export async function uninstallService(
     systemctl('daemon-reload');
   }
   if (purge) removeVolumes(service, root, runRoot);
-  for (const entry of entries) {
-    if (/^\d+$/.test(entry)) removeRoots(store, name, Number(entry));
-    removeAny(join(service.directory, entry));
-  }
+  removeRoots(store, name);
+  for (const entry of entries) removeAny(join(service.directory, entry));
   return entries.length > 0;
 }
 
@@ -284,8 +282,12 @@ function rootName(name: string, number: number, index = 0): string {
   return index === 0 ? `${name}@${number}` : `${name}@${number}+${index}`;
 }
 
-function removeRoots(store: Store, name: string, number: number): void {
-  for (let index = 0; store.removeRoot(rootName(name, number, index)); index++);
+/** Also those that a killed command left: of versions that never came to be, or are gone without them. */
+function removeRoots(store: Store, name: string, kept: ReadonlySet<string> = new Set()): void {
+  for (const root of store.roots()) {
+    const number = root.startsWith(`${name}@`) ? /^(\d+)(\+\d+)?$/.exec(root.slice(name.length + 1)) : null;
+    if (number !== null && !kept.has(number[1]!)) store.removeRoot(root);
+  }
 }
 
 /** Durably, and so that a reader sees the old text or the new one. */

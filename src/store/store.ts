@@ -305,6 +305,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     /** Keeps the image for a version of an installed service, `NAME@VERSION` or `NAME@VERSION+N`, whatever becomes of its tags. Under the shared lock. */
     addRoot: (name: string, digest: Digest): Promise<boolean> => writeLink(layout, 'roots', name, digest),
     removeRoot: (name: string): boolean => removeLink(layout, 'roots', name),
+    roots: (): string[] => [...listLinks(layout, 'roots').keys()],
 
     // Adding: under the shared lock
 

@@ -385,9 +385,15 @@ test('killed at any point, an update leaves the old version or the new one', {
   }
   assert.deepEqual([...outcomes].sort(), ['new', 'old']);
   assert.ok(killed >= POINTS / 2, `killed at ${killed} points only`);
+  // the image's name of a version that an update was killed before, or after its removal
+  await script(
+    'cd /var/lib/oci/roots; for n in 1 999 999+1; do cp -a "$(ls -d app@* | tail -1)" app@$n.mstack; done',
+  );
   stdoutOf(await ocictl('update', 'app', '--to', `${APP}:3`));
   assert.equal(await served(), '3');
   assert.equal(await script('ls -A /var/lib/oci/services/app | grep "^\\." || true'), '');
+  const versions = await script('ls /var/lib/oci/services/app | grep -x "[0-9]*"');
+  assert.equal(await script('ls /var/lib/oci/roots | sed -n "s/^app@\\(.*\\).mstack$/\\1/p"'), versions);
   await uninstall('app');
 });
 
