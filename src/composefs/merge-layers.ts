@@ -47,7 +47,12 @@ interface Node extends TreeNode {
   filled: number;
   /** What the layers below have here and this layer has hidden. */
   hidden: Map<string, Node> | undefined;
+  /** The last layer that hid all that the layers below have in it. */
+  emptied: number;
 }
+
+/** Targets of symlinks, xattrs and small content: all of it is in memory until the image is written. */
+const HELD_MAX_BYTES = 512 * 1024 * 1024;
 
 /** What a directory is as long as no entry describes it. */
 const IMPLIED: Inode = {
@@ -86,8 +91,11 @@ export function createLayerMerger(): LayerMerger {
   let layer = -1;
   let linkNames = 0;
   let entries = 0;
+  let heldBytes = 0;
   const root = makeNode(IMPLIED, undefined, '', 0);
   let hiding: Node[] = [];
+  /** Names that this layer gave to files of the layers below. */
+  let linked = new Map<Node, Set<string>>();
   let waiting = new Map<Node, Map<string, WaitingLink>>();
   let knownPath: string | undefined;
   let knownWay: { parent: Node; detoured: boolean } | undefined;
@@ -141,6 +149,11 @@ export function createLayerMerger(): LayerMerger {
     return child !== undefined && child.since < layer ? child : undefined;
   }
 
+  /** The name is of this layer, whatever has it. */
+  function isOwn(parent: Node, name: string, node: Node): boolean {
+    return node.since === layer || linked.get(parent)?.has(name) === true;
+  }
+
   function hide(parent: Node, name: string, node: Node): void {
     if (parent.hidden === undefined) {
       parent.hidden = new Map();
@@ -155,6 +168,7 @@ export function createLayerMerger(): LayerMerger {
     if (there === undefined) return;
     hide(parent, name, there);
     parent.children!.delete(name);
+    linked.get(parent)?.delete(name);
     if (there.children !== undefined || there.inode.type === 'symlink') knownPath = undefined;
   }
 
@@ -172,6 +186,7 @@ export function createLayerMerger(): LayerMerger {
     } else if (node.inode.type === 'symlink') knownPath = undefined;
     if (++entries > ENTRIES_MAX) throw new Refusal(`the image has more than ${ENTRIES_MAX} entries`);
     parent.children!.set(name, node);
+    if (node.since < layer) linked.set(parent, (linked.get(parent) ?? new Set()).add(name));
     waiting.get(parent)?.delete(name);
     fill(parent);
     return true;
@@ -199,6 +214,10 @@ export function createLayerMerger(): LayerMerger {
   }
 
   function inode(path: string, names: readonly string[], entry: Inode): void {
+    heldBytes += entry.target.length + (entry.inline?.length ?? 0);
+    for (const [name, value] of entry.xattrs ?? []) heldBytes += name.length + value.length;
+    if (heldBytes > HELD_MAX_BYTES)
+      throw new Refusal(`the image has more than ${HELD_MAX_BYTES} bytes of symlinks and xattrs`);
     const name = names.at(-1);
     if (name === undefined) {
       describe(root, entry, false);
@@ -278,7 +297,7 @@ export function createLayerMerger(): LayerMerger {
     const way = walk(names.slice(0, -1));
     const there =
       name === undefined || way.missing.length > 0 ? undefined : way.directory.children!.get(name);
-    if (there === undefined || there.since === layer) return;
+    if (there === undefined || isOwn(way.directory, name!, there)) return;
     if (there.children === undefined || there.filled !== layer) vacate(way.directory, name!);
     else {
       hide(way.directory, name!, there);
@@ -294,8 +313,10 @@ export function createLayerMerger(): LayerMerger {
   }
 
   function emptyBelow(directory: Node): void {
+    if (directory.emptied === layer) return; // a layer may say it a million times
+    directory.emptied = layer;
     for (const [name, child] of directory.children!) {
-      if (child.since === layer) continue;
+      if (isOwn(directory, name, child)) continue;
       if (child.children === undefined || child.filled !== layer) vacate(directory, name);
       else {
         hide(directory, name, child);
@@ -330,6 +351,7 @@ export function createLayerMerger(): LayerMerger {
       finishLinks();
       for (const directory of hiding) directory.hidden = undefined;
       hiding = [];
+      linked = new Map();
     },
   };
 }
@@ -355,5 +377,6 @@ function makeNode(inode: Inode, parent: Node | undefined, name: string, since: n
     describedDetoured: false,
     filled: -1,
     hidden: undefined,
+    emptied: -1,
   };
 }

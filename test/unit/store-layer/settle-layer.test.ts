@@ -29,6 +29,7 @@ import {
   rejects,
   stack,
 } from './layer-fixture.ts';
+import { mergedListing } from './merged-listing.ts';
 
 type Layers = (BuiltEntry | Buffer)[][];
 
@@ -321,6 +322,19 @@ const cases: [string, Layers, string[]][] = [
     ['b "1"'],
   ],
   [
+    'a hard link to a file below, in a directory that then hides what is below',
+    [[file('d/a', '1')], [hardLink('d/b', 'd/a'), opaque('d')]],
+    ['d/', 'd/b "1"'],
+  ],
+  [
+    'a hard link to a file below, then a whiteout of its name',
+    [
+      [file('d/a', '1'), file('d/b', '2')],
+      [hardLink('d/b', 'd/a'), whiteout('d/b')],
+    ],
+    ['d/', 'd/a "1"', 'd/b "1" = d/a'],
+  ],
+  [
     'a hard link to a file below, through links',
     [[file('r/a', '1'), symlink('s', 'r')], [hardLink('s/b', 's/a')]],
     ['r/', 'r/a "1"', 'r/b "1" = r/a', 's -> r'],
@@ -359,9 +373,10 @@ const cases: [string, Layers, string[]][] = [
   ['an empty layer', [[file('a')], [], [file('b')]], ['a ""', 'b ""']],
 ];
 
-describe('what overlayfs shows', () => {
+describe('what overlayfs shows, and an image of format composefs', () => {
   for (const [what, layers, expected] of cases)
     it(what, async () => {
+      assert.deepEqual(mergedListing(layers), expected);
       const trees = await stack(...layers);
       const mount = mountOverlay(trees);
       assert.deepEqual(listing(mount).slice(1), expected);
