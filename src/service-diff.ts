@@ -51,8 +51,25 @@ function unitTexts({ directory }: Service, { number }: ServiceVersion): Map<stri
   );
 }
 
-/** By the longest common subsequence: unit files are short. */
+/** An image may have a hundred thousand variables, and so its unit as many lines. */
+const COMPARED_MAX = 4_000_000;
+
+/** By the longest common subsequence; between the first and the last difference, where that is too far, all is different. */
 export function diffLines(before: readonly string[], after: readonly string[]): string[] {
+  const shortest = Math.min(before.length, after.length);
+  let start = 0;
+  while (start < shortest && before[start] === after[start]) start++;
+  let end = 0;
+  while (end < shortest - start && before.at(-1 - end) === after.at(-1 - end)) end++;
+  const [old, fresh] = [before, after].map((lines) => lines.slice(start, lines.length - end)) as [
+    string[],
+    string[],
+  ];
+  if (old.length * fresh.length <= COMPARED_MAX) return diffDifferent(old, fresh);
+  return [...old.map((line) => `-${line}`), ...fresh.map((line) => `+${line}`)];
+}
+
+function diffDifferent(before: readonly string[], after: readonly string[]): string[] {
   const width = after.length + 1;
   const common = new Uint32Array((before.length + 1) * width);
   for (let i = before.length - 1; i >= 0; i--)

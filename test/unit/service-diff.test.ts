@@ -16,3 +16,9 @@ test('lines that only one of them has, in order', () => {
   ] as const)
     assert.equal(diff(before, after), lines, `${before} ${after}`);
 });
+
+test('texts of a hundred thousand lines, which would take forty gigabytes to be compared one by one', () => {
+  const lines = (name: string) => Array.from({ length: 100_000 }, (_, i) => `${name}${i}`);
+  const diff = diffLines(['first', ...lines('a'), 'last'], ['first', ...lines('b'), 'last']);
+  assert.deepEqual(diff, [...lines('-a'), ...lines('+b')]);
+});
