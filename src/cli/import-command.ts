@@ -8,7 +8,7 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Command, CommanderError } from 'commander';
-import { OciError, quote, toOciError } from '../oci/errors.ts';
+import { CONTROL_CHARACTERS, escapeControl, OciError, quote, toOciError } from '../oci/errors.ts';
 import type { ContainerImport } from '../quadlet/container.ts';
 import type { Complaint, Part } from '../quadlet/outcome.ts';
 import type { QuadletFile } from '../quadlet/quadlet-file.ts';
@@ -18,7 +18,7 @@ import { type NetworkFile, networkFiles, writeNetworkFile } from './import-netwo
 import { type InstallWords, installService, parseInstall } from './install-command.ts';
 import { outputFor } from './main.ts';
 import { type CommonOptions, createStoreFromOptions } from './options.ts';
-import type { Output } from './output.ts';
+import { type Output, unicodeEscape } from './output.ts';
 
 interface ImportOptions extends CommonOptions {
   bestEffort?: boolean;
@@ -112,7 +112,7 @@ function printPlan({ networks, images, services }: Plan, output: Output): void {
   ];
   if (output.json) output.value({ networks, commands: lines });
   else {
-    for (const { path, text } of networks) output.line(`# ${path}\n${text}`);
+    for (const { path, text } of networks) output.lines(`# ${path}\n${text}`);
     for (const line of lines) output.line(line);
   }
 }
@@ -275,8 +275,8 @@ function shellWords(words: readonly string[]): string {
   return words
     .map((word) => {
       if (/^[A-Za-z0-9_./:=@%+,-]+$/.test(word)) return word;
-      if (!/[\x00-\x1f\x7f]/.test(word)) return `'${word.replaceAll("'", `'\\''`)}'`;
-      return `$'${word.replace(/[\x00-\x1f\x7f'\\]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)}'`;
+      if (escapeControl(word) === word) return `'${word.replaceAll("'", `'\\''`)}'`;
+      return `$'${word.replace(/['\\]/g, '\\$&').replace(CONTROL_CHARACTERS, unicodeEscape)}'`;
     })
     .join(' ');
 }

@@ -138,7 +138,7 @@ async function run(
     const [manager, { container, image }] = await Promise.all([connecting, asked.then(() => prepare(late))]);
     if (options.dryRun || manager.systemd === undefined) {
       const { containerUnitsText } = await import('../unit/unit-text.ts');
-      process.stdout.write(containerUnitsText(container.units));
+      output.lines(containerUnitsText(container.units));
       return;
     }
     const use = image && { store: image.store, digest: image.stored.digest, also: image.also };

@@ -1,10 +1,10 @@
 /**
  * What the programs print. Results go to stdout, everything else to stderr, so that a script can use the first.
  *
- * Invariant: text that came from an image, a registry or the command line passes through escapeControl() (tables,
- * notes and errors do that here), so nothing foreign reaches the terminal as a control sequence.
+ * Invariant: all that people are shown passes through escapeControl() here, so nothing foreign reaches the terminal as a
+ * control sequence.
  */
-import { escapeControl, type OciError } from '../oci/errors.ts';
+import { CONTROL_CHARACTERS, escapeControl, type OciError } from '../oci/errors.ts';
 
 export interface OutputOptions {
   /** `oci-pull`, at the start of every line on stderr. */
@@ -25,7 +25,17 @@ export function createOutput({ program, json, quiet, verbose }: OutputOptions) {
     verbose,
 
     /** One line of the result. */
-    line: (text: string): void => void process.stdout.write(`${text}\n`),
+    line: (text: string): void => void process.stdout.write(`${escapeControl(text)}\n`),
+
+    /** A text of several lines. */
+    lines: (text: string): void =>
+      void process.stdout.write(
+        text
+          .trimEnd()
+          .split('\n')
+          .map((line) => `${escapeControl(line)}\n`)
+          .join(''),
+      ),
 
     /** The result, as JSON. */
     value: (value: unknown): void => void process.stdout.write(`${jsonText(value)}\n`),
@@ -71,7 +81,7 @@ export function errorText(
   { program, json, verbose }: { program: string; json: boolean; verbose: boolean },
 ): string {
   const { code, message, hint, detail } = error;
-  if (json) return `${JSON.stringify({ code, message, hint, detail })}\n`;
+  if (json) return `${plainJson(JSON.stringify({ code, message, hint, detail }))}\n`;
   const lines = [`${program}: ${escapeControl(message)}`, `hint: ${escapeControl(hint)}`];
   if (verbose && detail !== undefined)
     lines.push(...detail.split('\n').map((line) => `detail: ${escapeControl(line)}`));
@@ -85,12 +95,19 @@ function stackOf(error: OciError): string[] | undefined {
   return origin.stack?.split('\n').slice(1);
 }
 
-/** Readable JSON, with what a terminal could take for a command written as \u escapes. */
+/** Readable JSON. */
 export function jsonText(value: unknown): string {
-  return JSON.stringify(value, null, 2).replace(
-    /[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return plainJson(JSON.stringify(value, null, 2), '\n');
+}
+
+/** JSON with what a terminal could take for a command written as \u escapes; JSON.stringify() leaves most of it. */
+function plainJson(json: string, but = ''): string {
+  return json.replace(CONTROL_CHARACTERS, (char) => (char === but ? char : unicodeEscape(char)));
+}
+
+/** \u009b */
+export function unicodeEscape(char: string): string {
+  return `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
 export function tableText(headers: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -128,9 +128,12 @@ export function quote(text: string): string {
   return `'${escapeControl(cut)}'`;
 }
 
-/** Control characters (C0, DEL, C1), line separators and bidirectional overrides as \\xNN or \\u{…}. */
+/** C0, DEL, C1, line separators and bidirectional overrides. */
+export const CONTROL_CHARACTERS = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** Control characters as \\xNN or \\u{…}. */
 export function escapeControl(text: string): string {
-  return text.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => {
+  return text.replace(CONTROL_CHARACTERS, (c) => {
     const point = c.codePointAt(0) ?? 0;
     return point < 256 ? `\\x${point.toString(16).padStart(2, '0')}` : `\\u{${point.toString(16)}}`;
   });

@@ -4,6 +4,7 @@
  */
 import { closeSync, lstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+import { showBytes } from '../archive/byte-string.ts';
 import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
 import { measureVerity } from '../host/syscalls.ts';
 import type { Damage } from './check-store.ts';
@@ -35,7 +36,10 @@ export function checkStream(layout: Layout, key: StreamKey, checked: Set<string>
       if (checked.has(object)) continue;
       checked.add(object);
       const problem = checkVerityFile(objectPath(paths, object), object);
-      if (problem !== undefined) damage.push({ kind: 'object', name: object, path: record.path, problem });
+      if (problem !== undefined) {
+        const path = showBytes(record.path);
+        damage.push({ kind: 'object', name: object, path, problem });
+      }
     }
   } catch (error) {
     damage.push({ kind: 'stream', name: streamFileName(key), problem: problemOf(error) });

@@ -227,6 +227,30 @@ test('figures, tables and JSON for people', () => {
   assert.equal(jsonText({ a: '\u009b\u202e' }), '{\n  "a": "\\u009b\\u202e"\n}');
 });
 
+test('nothing foreign steers the terminal, whatever is printed', () => {
+  const output = `import { createOutput } from ${JSON.stringify(join(REPOSITORY, 'src/cli/output.ts'))};
+    const output = createOutput({ program: 'p', json: false, quiet: false, verbose: false });
+    output.line('a\\u001b]0;x\\u0007\\u009b\\u202e');
+    output.lines('b\\u009b\\nc\\n');`;
+  const printed = spawnSync(process.execPath, ['--input-type=module-typescript', '-e', output], {
+    encoding: 'utf8',
+  });
+  assert.equal(printed.stdout, 'a\\x1b]0;x\\x07\\x9b\\u{202e}\nb\\x9b\nc\n', printed.stderr);
+
+  const unit = join(base, 'odd.container');
+  writeFileSync(unit, '[Container]\nImage=x\nNetwork=none\nExec="a\u009b\'b" \u202e "c\'d"\n');
+  assert.match(
+    run('ocictl', ['import', '--dry-run', unit]).stdout,
+    / -- x \$'a\\u009b\\'b' \$'\\u202e' 'c'\\''d'\n$/,
+  );
+
+  const error = new OciError('UNAVAILABLE', 'x', { hint: 'Say \u009b.' });
+  assert.equal(
+    errorText(error, { program: 'p', json: true, verbose: false }),
+    '{"code":"UNAVAILABLE","message":"x","hint":"Say \\u009b."}\n',
+  );
+});
+
 const digest = (digit: string) => `sha256:${digit.repeat(64)}`;
 const layer = (digit: string, size: number) => ({
   descriptor: { mediaType: 'x', digest: digest(digit) as Digest, size },
