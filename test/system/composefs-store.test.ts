@@ -65,7 +65,7 @@ test('damage of objects, streams and images is told by its path, and repaired', 
     'object content differs',
     'object is missing',
   ]);
-  for (const { path } of found) assert.match(path ?? '', /^\w+\//);
+  for (const { path } of found) assert.match(path ?? '', /^'\w+\//);
   for (const [what, number] of [
     ['images/*/image.cfs', 1],
     ['streams/*', 2],
