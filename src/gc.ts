@@ -38,7 +38,9 @@ export async function collectGarbage(store: Store, request: GarbageRequest): Pro
       .filter(({ isOfEarlierBoot }) => isOfEarlierBoot)
       .map(({ path, name }) => take('mount', path, name, dryRun, removeAny)),
   ];
-  return [...records, ...store.collectGarbage(runRoot, { graceMs, dryRun, isGone })];
+  const garbage = store.collectGarbage(runRoot, { graceMs, dryRun, isGone });
+  if (!dryRun) await store.settleNames();
+  return [...records, ...garbage];
 }
 
 interface LeftOver {

@@ -1,6 +1,6 @@
 /**
  * What is in a store for nothing: images that have had no name for longer than the grace time and that nothing uses,
- * layers of no image, and what crashes left in staging/ and writable/.
+ * layers of no image, and what crashes left in staging/ and writable/, and of conversions.
  *
  * Deleting runs under the exclusive lock. Order: images, then layers; each leaves by a rename into staging/, durably,
  * before it is taken apart, so a crash leaves a layer too many but never an image that lacks one.
@@ -15,7 +15,14 @@ import { diskUsage } from './disk-usage.ts';
 import { listLinks } from './image-links.ts';
 import { linkedLayerHexes, listImageHexes } from './images.ts';
 import { listLayerHexes } from './layers.ts';
-import { formatOfFile, imagePath, type Layout, listDirectory, syncDirectory } from './layout.ts';
+import {
+  formatOfFile,
+  imageFileName,
+  imagePath,
+  type Layout,
+  listDirectory,
+  syncDirectory,
+} from './layout.ts';
 import { visitLeftOverBlobs } from './partial-blob.ts';
 import { removeAny } from './remove-tree.ts';
 import { visitLeftOverStages } from './stage.ts';
@@ -59,6 +66,8 @@ export function collectGarbage(layout: Layout, options: GarbageOptions): Garbage
   for (const name of listDirectory(layout.writable))
     if (isGone(name)) take('writable', join(layout.writable, name));
 
+  for (const path of listImageHexes(layout).flatMap((hex) => superseded(layout, hex)))
+    take('image', path, trash);
   const unnamed = unnamedImages(layout).filter(
     (hex) => !isUsed(digestOfHex(hex)) && isOld(layout, hex, graceMs, dryRun),
   );
@@ -77,7 +86,8 @@ export function collectGarbage(layout: Layout, options: GarbageOptions): Garbage
 export function deleteImage(layout: Layout, imageHex: string): string[] {
   const image = imagePath(layout, imageHex);
   const isComposefs = formatOfFile(image) === 'composefs';
-  if (existsSync(image)) moveToTrash(layout, image);
+  for (const path of [...superseded(layout, imageHex), image])
+    if (existsSync(path)) moveToTrash(layout, path);
   if (isComposefs) {
     const gone = composefsGarbage(layout);
     removeComposefsGarbage(layout, gone);
@@ -86,6 +96,12 @@ export function deleteImage(layout: Layout, imageHex: string): string[] {
   const unused = unusedLayers(layout);
   for (const hex of unused) moveToTrash(layout, join(layout.layers, hex));
   return unused;
+}
+
+/** Of an image in both formats the composefs one counts: the other is what a conversion left that was cut short. */
+function superseded(layout: Layout, hex: string): string[] {
+  const tree = join(layout.images, imageFileName(hex, 'tree'));
+  return existsSync(tree) && imagePath(layout, hex) !== tree ? [tree] : [];
 }
 
 /** Layers that no image links to, but for images in `without`. */

@@ -104,10 +104,8 @@ export function imageRecord(
 
 /** The hex digests of all images. */
 export function listImageHexes(layout: Layout): string[] {
-  return listDirectory(layout.images)
-    .map(hexOfImageFile)
-    .filter((hex) => hex !== undefined)
-    .sort();
+  const hexes = listDirectory(layout.images).flatMap((name) => hexOfImageFile(name) ?? []);
+  return [...new Set(hexes)].sort(); // a conversion that was cut short leaves an image twice
 }
 
 /** Where a layer's tree is: in this store, or in another one that it may be used from. */

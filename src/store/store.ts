@@ -183,6 +183,12 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     );
   }
 
+  async function settleNames(): Promise<void> {
+    for (const kind of ['tags', 'roots'] as const)
+      for (const [name, hex] of listLinks(layout, kind))
+        if (hasImage(layout, digestOfHex(hex))) await writeLink(layout, kind, name, digestOfHex(hex));
+  }
+
   function usersOf(digest: Digest, runRoot: string): ImageUser[] {
     const roots = [...listLinks(layout, 'roots')].filter(([, hex]) => hex === digestHex(digest));
     const services = new Set(roots.map(([name]) => name.replace(/@\d+(\+\d+)?$/, '')));
@@ -397,9 +403,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       } finally {
         stage.discard();
       }
-      for (const kind of ['tags', 'roots'] as const)
-        for (const [name, tagged] of listLinks(layout, kind))
-          if (tagged === hex) await writeLink(layout, kind, name, digest);
+      await settleNames();
       for (const unused of unusedLayers(layout)) moveToTrash(layout, join(layout.layers, unused));
       removeComposefsGarbage(layout, composefsGarbage(layout));
     },
@@ -439,6 +443,9 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     repairs: (): Repairs => repairsOf(layout, treeOf),
 
     // Deleting: under the exclusive lock
+
+    /** Names follow their images into the other format, where a conversion was cut short before that. */
+    settleNames,
 
     /** Also under the shared lock for a dry run. `runRoot` tells which images are used. */
     collectGarbage: (runRoot: string, options: Omit<GarbageOptions, 'isUsed'>): Garbage[] =>

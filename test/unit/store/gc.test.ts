@@ -3,12 +3,14 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
+  cpSync,
   existsSync,
   linkSync,
   mkdirSync,
   readdirSync,
   rmSync,
   symlinkSync,
+  unlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -281,4 +283,43 @@ test('what cannot be removed is told, and the rest goes', async () => {
   assert.equal(stdout, 'staging stray 4.1 kB\n');
   assert.match(stderr, /^ocictl: the staging busy is still there: .*EBUSY/m);
   assert.deepEqual(readdirSync(inStore('staging')).sort(), ['blobs', 'busy']);
+});
+
+test('of a conversion that was cut short the other format goes, and names follow', async () => {
+  const built = await pull('converted', [[file('a', randomBytes(5000))]]);
+  const [layer] = layers(built);
+  const image = (format: string) => inStore('images', `${hexOf(built)}.${format}`);
+  const name = (format: string) => inStore('tags', `converted.${format}`);
+  /** As a power cut leaves it: the image in both formats, and the names of the old one. */
+  const cutShort = async () => {
+    const tree = join(at.base, 'tree.mstack');
+    cpSync(image('mstack'), tree, { recursive: true, verbatimSymlinks: true });
+    await json('convert', '--to', 'composefs', 'converted');
+    cpSync(tree, image('mstack'), { recursive: true, verbatimSymlinks: true });
+    rmSync(tree, { recursive: true });
+    unlinkSync(name('composefs'));
+    symlinkSync(`../images/${hexOf(built)}.mstack`, name('mstack'));
+  };
+  await cutShort();
+  assert.deepEqual(
+    (await json('images')).flatMap((one: { names: string[]; format: string }) =>
+      one.names.includes('converted') ? [one.format] : [],
+    ),
+    ['composefs'],
+  );
+  assert.equal((await at.run('ocictl', 'fsck', 'converted')).status, 0);
+  assert.deepEqual(
+    (await gc()).map((one) => `${one.kind} ${one.name}`),
+    [`image ${hexOf(built)}`],
+  );
+  assert.deepEqual([existsSync(image('mstack')), existsSync(image('composefs'))], [false, true]);
+  assert.deepEqual([existsSync(name('mstack')), existsSync(name('composefs'))], [false, true]);
+  assert.equal((await at.run('ocictl', 'fsck', 'converted')).status, 0);
+
+  await json('convert', '--to', 'tree', 'converted');
+  assert.deepEqual([existsSync(name('mstack')), existsSync(name('composefs'))], [true, false]);
+  await cutShort();
+  await json('rm', 'converted');
+  assert.deepEqual([existsSync(image('mstack')), existsSync(image('composefs'))], [false, false]);
+  assert.ok(!stored('layers').includes(layer!));
 });
