@@ -15,6 +15,7 @@ import { type KnownImage, knowImage, openSources, type Sources } from './repair-
 import { stageStreams } from './repair-streams.ts';
 import type { ImageSource } from './source/image-source.ts';
 import type { SourceOptions } from './source/open-source.ts';
+import { UNGUARDED } from './store/check-composefs.ts';
 import type { Damage } from './store/check-store.ts';
 import { imageRecord } from './store/images.ts';
 import { type LayerWorkers, openLayerWorkers } from './store/layer-worker-pool.ts';
@@ -74,8 +75,12 @@ export async function repairStore(
     images = await knowImages(store, sources, (hex, error) =>
       outcome.set(key({ kind: 'image', name: hex }), error),
     );
+    for (const { kind, name, problem } of damage)
+      if (kind === 'object' && problem === UNGUARDED)
+        await attempt({ kind, name }, () => store.repairs().guardObject(name));
+    const toFetch = damage.filter(({ problem }) => problem !== UNGUARDED);
     const streams = await stageStreams(
-      { ...options, store, images, damage, sources, signal },
+      { ...options, store, images, damage: toFetch, sources, signal },
       (name, error) => {
         const thing = { kind: 'stream' as const, name };
         outcome.set(key(thing), toOciError(error).message);

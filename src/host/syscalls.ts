@@ -415,13 +415,21 @@ enableVerityArgument.writeUInt32LE(VERITY_BLOCK_BYTES, 8);
 
 /**
  * Has the kernel guard the content of a file from now on: it can be read and deleted, but never written. `fd` is open for
- * reading only, and nobody has it open for writing. False where the file system or the kernel has no fs-verity.
+ * reading only, and nobody has it open for writing. False where the file system or the kernel has no fs-verity, and
+ * while somebody else is at it.
  */
 export function enableVerity(fd: number): boolean {
   const status = result(libc().ioctl(fd, FS_IOC_ENABLE_VERITY, enableVerityArgument));
-  if (status === -errno.ENOTTY || status === -errno.EOPNOTSUPP || status === -errno.EPERM) return false;
+  if (NOT_GUARDED.has(-status)) return false;
   if (status !== -errno.EEXIST) check(status, 'enable fs-verity on', 'an object');
   return true;
+}
+
+const NOT_GUARDED = new Set([errno.ENOTTY, errno.EOPNOTSUPP, errno.EPERM, errno.EBUSY]);
+
+/** Whether the kernel could guard the file, and does not. */
+export function lacksVerity(fd: number): boolean {
+  return result(libc().ioctl(fd, FS_IOC_MEASURE_VERITY, Buffer.alloc(4 + 64))) === -errno.ENODATA;
 }
 
 /** What the kernel guards the file with, in hex; undefined where it does not, or not with SHA-256. */

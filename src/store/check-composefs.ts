@@ -6,7 +6,7 @@ import { closeSync, lstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { showBytes } from '../archive/byte-string.ts';
 import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
-import { measureVerity } from '../host/syscalls.ts';
+import { lacksVerity, measureVerity } from '../host/syscalls.ts';
 import type { Damage } from './check-store.ts';
 import { IMAGE_FILE } from './composefs-images.ts';
 import type { ImageRecord } from './images.ts';
@@ -25,21 +25,24 @@ export function checkImageFile(
   return problem === undefined ? [] : [`${IMAGE_FILE} ${problem}`];
 }
 
-/** Streams and the objects they name. `checked` holds the objects that were looked at. */
-export function checkStream(layout: Layout, key: StreamKey, checked: Set<string>): Damage[] {
+/** A stream and the objects it names. `checked`: what is wrong with those that were looked at. */
+export function checkStream(
+  layout: Layout,
+  key: StreamKey,
+  checked: Map<VerityDigest, string | undefined>,
+): Damage[] {
   const damage: Damage[] = [];
   const paths = objectPaths(layout);
   try {
     for (const record of readStream(streamPath(layout, key))) {
       if (record.kind !== 'inode' || record.inode.object === undefined) continue;
       const { object } = record.inode;
-      if (checked.has(object)) continue;
-      checked.add(object);
-      const problem = checkVerityFile(objectPath(paths, object), object);
-      if (problem !== undefined) {
-        const path = showBytes(record.path);
-        damage.push({ kind: 'object', name: object, path, problem });
-      }
+      const problem = checked.has(object)
+        ? checked.get(object)
+        : checkVerityFile(objectPath(paths, object), object);
+      checked.set(object, problem);
+      if (problem !== undefined)
+        damage.push({ kind: 'object', name: object, path: showBytes(record.path), problem });
     }
   } catch (error) {
     damage.push({ kind: 'stream', name: streamFileName(key), problem: problemOf(error) });
@@ -47,6 +50,8 @@ export function checkStream(layout: Layout, key: StreamKey, checked: Set<string>
   return damage;
 }
 
+/** Of a file that is whole: all that is to be done is to have the kernel guard it. */
+export const UNGUARDED = 'has no fs-verity';
 const PIECE_BYTES = 1 << 20;
 
 /** What is wrong with a file that is to have this digest. */
@@ -54,18 +59,20 @@ export function checkVerityFile(path: string, digest: VerityDigest): string | un
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return 'is missing';
   if (!stat.isFile()) return 'is no file';
-  const fd = openSync(path, 'r');
+  let fd: number | undefined;
   try {
+    fd = openSync(path, 'r');
     const verity = createVerityHash();
     const piece = Buffer.alloc(PIECE_BYTES);
     for (let bytes = readSync(fd, piece); bytes > 0; bytes = readSync(fd, piece))
       verity.update(piece.subarray(0, bytes));
     if (verity.digest() !== digest) return 'content differs';
     const measured = measureVerity(fd);
-    return measured === undefined || measured === digest ? undefined : 'the kernel guards other content';
+    if (measured !== undefined && measured !== digest) return 'the kernel guards other content';
+    return lacksVerity(fd) ? UNGUARDED : undefined;
   } catch (error) {
-    return problemOf(error); // the kernel refuses to read what it finds changed
+    return problemOf(error); // the kernel refuses to open or to read what it finds changed
   } finally {
-    closeSync(fd);
+    if (fd !== undefined) closeSync(fd);
   }
 }

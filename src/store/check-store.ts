@@ -8,6 +8,7 @@ import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
+import type { VerityDigest } from '../composefs/verity-digest.ts';
 import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
 import { quote } from '../oci/errors.ts';
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
@@ -90,7 +91,7 @@ export async function checkStore(
     if (found.more > 0)
       damage.push({ kind: 'layer', name: hex, problem: `and ${found.more} more of its files` });
   }
-  const objects = new Set<string>();
+  const objects = new Map<VerityDigest, string | undefined>();
   for (const key of streams) {
     await turn();
     signal?.throwIfAborted();

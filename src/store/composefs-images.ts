@@ -76,7 +76,8 @@ function guardObjects(layout: Pick<Layout, 'root'>, root: TreeNode): boolean {
   return true;
 }
 
-function guard(path: string): boolean {
+/** False where the file system or the kernel has no fs-verity. */
+export function guard(path: string): boolean {
   const fd = openSync(path, 'r');
   try {
     return enableVerity(fd);

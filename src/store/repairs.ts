@@ -4,15 +4,16 @@
  * Invariant: what takes a damaged thing's place is whole and durable before it does, in one rename; until then the
  * damaged one stays. Everything but stageLayer() runs under the exclusive lock.
  */
-import { existsSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
 import type { Waiting } from '../host/lock.ts';
 import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
+import { OciError } from '../oci/errors.ts';
 import { STREAM_FILE } from './apply-stream.ts';
 import { checkVerityFile } from './check-composefs.ts';
 import { objectsOfStream } from './composefs-garbage.ts';
-import { fillComposefsImage } from './composefs-images.ts';
+import { fillComposefsImage, guard } from './composefs-images.ts';
 import { moveToTrash, unusedLayers } from './garbage.ts';
 import { removeLink } from './image-links.ts';
 import {
@@ -33,6 +34,7 @@ import {
   syncFileSystem,
 } from './layout.ts';
 import { commitObjects, type ObjectPaths, objectPath, objectPaths } from './objects.ts';
+import { removeTree } from './remove-tree.ts';
 import { claimReplacement, openPrivateStage } from './stage.ts';
 import { type StreamKey, streamFileName, streamKey, streamPath } from './streams.ts';
 
@@ -136,8 +138,10 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
           for (const name of readdirSync(join(directory, 'objects'))) {
             const object = name as VerityDigest;
             const target = objectPath(paths, object);
+            const stat = lstatSync(target, { throwIfNoEntry: false });
             // also those that fsck could not know of, as the stream was damaged
-            if (!existsSync(target) || checkVerityFile(target, object) === undefined) continue;
+            if (stat === undefined || checkVerityFile(target, object) === undefined) continue;
+            if (stat.isDirectory()) removeTree(target);
             renameSync(join(directory, 'objects', object), target);
           }
           commitObjects(paths, directory);
@@ -146,6 +150,12 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
         },
         discard: () => stage.discard(),
       };
+    },
+
+    /** For an object that is whole, and not guarded. Under the shared lock. */
+    guardObject(hex: string): void {
+      if (!guard(objectPath(objectPaths(layout), hex as VerityDigest)))
+        throw new OciError('UNSUPPORTED', 'the kernel does not guard it');
     },
 
     /** Whether a stream or an object is what its name says. */
