@@ -19,7 +19,7 @@ test('an object that is missing is told by the name of its file, without control
   const stream = createStreamFile(streamPath(layout, diffID));
   stream.add({ kind: 'inode', path: 'a\x1b]0;x\x07', inode: node('file', { size: 100, object }).inode });
   stream.finish({ diffID, sizeBytes: 100, entries: 1 });
-  assert.deepEqual(checkStream(layout, diffID, new Set()), [
+  assert.deepEqual(checkStream(layout, diffID, new Map()), [
     { kind: 'object', name: object, path: "'a\\x1b]0;x\\x07'", problem: 'is missing' },
   ]);
 });
