@@ -30,8 +30,7 @@ import {
   rebuildTar,
   storeContent,
 } from './store/chunked-layer.ts';
-import { type ObjectPaths, type ObjectStage, objectBySha256 } from './store/objects.ts';
-import type { StoredContent } from './store/stream-writer.ts';
+import { contentBySha256, type ObjectPaths, type ObjectStage, type StoredContent } from './store/objects.ts';
 
 /** With more of it to be fetched than this share, a blob comes as fast as a whole. */
 const MISSING_SHARE_MAX = 0.7;
@@ -127,10 +126,10 @@ async function attempt(fetch: ChunkedFetch): Promise<LayerIdentity | undefined> 
       throw new OciError('BAD_ARCHIVE', 'the table of contents has the same content with two sizes');
     sizes.set(digest, size);
     if (digest !== undefined && (here.has(digest) || asked.has(digest))) continue;
-    const object = digest === undefined ? undefined : objectBySha256(objects, digest);
-    if (object !== undefined) here.set(digest!, { object });
+    const content = digest === undefined ? undefined : contentBySha256(objects, digest);
+    if (content !== undefined) here.set(digest!, content);
     else wanted.push(file);
-    if (digest !== undefined && object === undefined) asked.add(digest);
+    if (digest !== undefined && content === undefined) asked.add(digest);
   }
   const ranges = contentRanges(wanted);
   const missing = ranges.reduce((sum, { offset, end }) => sum + end - offset, 0);

@@ -6,7 +6,7 @@
  * alone: nothing may take it for the layer of that diffID.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { createDecompressor } from '../archive/decompress.ts';
 import type { TarEntry } from '../archive/tar-entry.ts';
@@ -20,8 +20,13 @@ import { systemCodecs } from '../host/codecs.ts';
 import type { BlobPiece } from '../oci/content.ts';
 import { type DiffID, type Digest, digestMismatch } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
-import { hasObject, type ObjectPaths, type ObjectStage, type ObjectWriter, objectPath } from './objects.ts';
-import type { StoredContent } from './stream-writer.ts';
+import {
+  type ObjectPaths,
+  type ObjectStage,
+  type ObjectWriter,
+  objectPath,
+  type StoredContent,
+} from './objects.ts';
 
 /** Hears of a layer's entries in their order, with the content of files that have some. */
 export type EntrySink = (entry: TarEntry, content: StoredContent | undefined) => void;
@@ -52,6 +57,7 @@ export async function storeContent(
       end(entry, digest) {
         const content =
           writer === undefined ? { inline: Buffer.concat(inline) } : { object: writer.finish() };
+        if ('inline' in content) stage.remember(content.inline);
         writer = undefined;
         inline = [];
         stored.set(entry, { ...content, digest });
@@ -69,13 +75,11 @@ export async function storeContent(
   return stored;
 }
 
-/** Reads content, wherever it is by now. `directory`: that of the object stage. */
+/** Reads content that is in the store, or by now in the stage, whose directory is `directory`. */
 export function contentReader(paths: ObjectPaths, directory: string) {
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
-
-  // asked before: an open that fails costs more than both
-  const pathOf = (object: VerityDigest) =>
-    hasObject(paths, object) ? objectPath(paths, object) : join(directory, 'objects', object);
+  const stageDirectory = join(directory, 'objects');
+  const staged = new Set(readdirSync(stageDirectory));
 
   /**
    * Gives it in pieces that are valid during the call. Throws IO_ERROR where it has fewer bytes than `size`, BAD_ARCHIVE
@@ -87,14 +91,17 @@ export function contentReader(paths: ObjectPaths, directory: string) {
       onData(content.inline);
       return;
     }
-    const fd = openSync(pathOf(content.object), 'r');
+    const { object } = content;
+    const fd = openSync(staged.has(object) ? join(stageDirectory, object) : objectPath(paths, object), 'r');
     try {
-      if (fstatSync(fd).size > size) throw otherSize();
-      for (let left = size; left > 0; ) {
-        const length = readSync(fd, buffer, 0, Math.min(left, READ_BYTES), null);
-        if (length === 0) throw damaged(content.object);
-        onData(buffer.subarray(0, length));
+      for (let left = size, isOver = false; !isOver; ) {
+        const wanted = Math.min(left + 1, READ_BYTES); // one more, to see that it ends
+        const length = readSync(fd, buffer, 0, wanted, null);
+        if (length > left) throw otherSize();
+        if (length > 0) onData(buffer.subarray(0, length));
         left -= length;
+        isOver = length < wanted;
+        if (isOver && left > 0) throw damaged(object);
       }
     } finally {
       closeSync(fd);
@@ -106,10 +113,10 @@ export type ReadContent = ReturnType<typeof contentReader>;
 
 /** Throws IO_ERROR for an object that is not what the index of the store takes it for. */
 export function checkContent(read: ReadContent, content: StoredContent, { size, digest }: TocEntry): void {
-  if ('inline' in content || digest === undefined) return;
+  if (digest === undefined) return;
   const hash = createHash('sha256');
   read(content, size, (bytes) => void hash.update(bytes));
-  if (`sha256:${hash.digest('hex')}` !== digest) throw damaged(content.object);
+  if ('object' in content && `sha256:${hash.digest('hex')}` !== digest) throw damaged(content.object);
 }
 
 /**

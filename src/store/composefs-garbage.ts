@@ -10,7 +10,7 @@ import type { Digest } from '../oci/digest.ts';
 import { diskUsage } from './disk-usage.ts';
 import { listImageHexes, readImageRecord } from './images.ts';
 import { formatOfFile, imagePath, type Layout, listDirectory } from './layout.ts';
-import { objectBySha256, objectPath, objectPaths } from './objects.ts';
+import { contentBySha256, objectPath, objectPaths } from './objects.ts';
 import { listStreams, readStream, streamFileName, streamKey, streamsDirectory } from './streams.ts';
 
 /** The hex digits of every object in objects/. */
@@ -80,7 +80,8 @@ export function removeComposefsGarbage(layout: Layout, { streams, objects }: Com
   if (objects.length === 0) return;
   for (const first of listDirectory(paths.objectsBySha256))
     for (const rest of readdirSync(join(paths.objectsBySha256, first))) {
-      if (objectBySha256(paths, `sha256:${first}${rest}` as Digest) === undefined)
-        unlinkSync(join(paths.objectsBySha256, first, rest));
+      const content = contentBySha256(paths, `sha256:${first}${rest}` as Digest);
+      // what is small is fetched again with the next layer that has it, sooner than it is looked for in all streams
+      if (content === undefined || 'inline' in content) unlinkSync(join(paths.objectsBySha256, first, rest));
     }
 }

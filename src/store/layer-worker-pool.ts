@@ -71,9 +71,6 @@ export interface LayerWorkers {
 }
 
 export function openLayerWorkers(max: number): LayerWorkers {
-  // For the heaps of the threads to come: they collect their garbage early. Each of the two saves 30 MB.
-  setFlagsFromString('--optimize-for-size');
-  returnFreedMemory();
   const idle: Worker[] = [];
   const all: Worker[] = [];
   const waiting: { resolve: (worker: Worker) => void; reject: (error: unknown) => void }[] = [];
@@ -82,6 +79,11 @@ export function openLayerWorkers(max: number): LayerWorkers {
     const worker = idle.pop();
     if (worker !== undefined) return worker;
     if (all.length >= max) return new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+    if (all.length === 0) {
+      // For the heaps of the threads to come: they collect their garbage early. Each of the two saves 30 MB.
+      setFlagsFromString('--optimize-for-size');
+      returnFreedMemory();
+    }
     const started = new Worker(new URL(`./layer-worker${extname(import.meta.url)}`, import.meta.url));
     all.push(started);
     return started;

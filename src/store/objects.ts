@@ -5,9 +5,10 @@
  * New ones are made in the stage of a pull and moved into place by commitObjects() after one sync; what is there
  * already is not written at all. Where the file system has fs-verity the kernel guards them, too.
  *
- * objects-by-sha256/ finds an object by the plain digest of its content. Losing an entry of it loses nothing but time.
+ * objects-by-sha256/ finds content by its plain digest. Losing an entry of it loses nothing but time.
  * An entry is a symbolic link that leads nowhere: its target is the object's digest in base64url, since what is shorter than
- * 60 bytes takes no block on ext4, and a path would take one for each file of an image.
+ * 60 bytes takes no block on ext4, and a path would take one for each file of an image. Content that is too small to be an
+ * object is the target itself, behind `=`.
  */
 import { createHash } from 'node:crypto';
 import {
@@ -21,6 +22,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { toByteString } from '../archive/byte-string.ts';
+import { INLINE_MAX_BYTES } from '../composefs/inode.ts';
 import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
 import {
   AT_FDCWD,
@@ -41,7 +43,7 @@ import {
   renameat2,
   unlinkat,
 } from '../host/syscalls.ts';
-import { type Digest, digestHex } from '../oci/digest.ts';
+import { type Digest, digestHex, digestOf } from '../oci/digest.ts';
 import type { Layout } from './layout.ts';
 
 /** Where objects lie. May cross a thread boundary. */
@@ -49,6 +51,9 @@ export interface ObjectPaths {
   readonly objects: string;
   readonly objectsBySha256: string;
 }
+
+/** Where the content of a file is: an object, or, when it is small, here. */
+export type StoredContent = { readonly object: VerityDigest } | { readonly inline: Buffer };
 
 export interface ObjectWriter {
   /** At `offset`, ascending; default: after what was written. What lies between is zeros. */
@@ -63,6 +68,8 @@ export interface ObjectWriter {
 export interface ObjectStage {
   /** `size`: of the content, where it is known. Holes are for content with `sparse` only. */
   create(options?: { readonly size?: number; readonly sparse?: boolean }): ObjectWriter;
+  /** Has the index find content that is too small to be an object. */
+  remember(inline: Buffer): void;
   /** Bytes of the objects that were new. */
   readonly newBytes: number;
   close(): void;
@@ -73,6 +80,8 @@ const BUFFERED_MAX_BYTES = 4 * 1024 * 1024;
 const OBJECT_MODE = 0o444;
 const SHA256_BYTES = 32;
 const INDEX_FILE = 'sha256';
+/** Before content, where an entry of the index is that. */
+const INLINE = '=';
 
 export function objectPath({ objects }: Pick<ObjectPaths, 'objects'>, digest: VerityDigest): string {
   return `${objects}/${digest.slice(0, 2)}/${digest.slice(2)}`; // join() takes longer than the kernel's lookup
@@ -82,19 +91,27 @@ export function hasObject(paths: Pick<ObjectPaths, 'objects'>, digest: VerityDig
   return existsSync(objectPath(paths, digest));
 }
 
-/** The object with content of that digest, if it is known. */
-export function objectBySha256(paths: ObjectPaths, content: Digest): VerityDigest | undefined {
+/** Content of that digest, if it is known. */
+export function contentBySha256(paths: ObjectPaths, content: Digest): StoredContent | undefined {
   const hex = digestHex(content);
   let target: string;
   try {
-    target = readlinkSync(join(paths.objectsBySha256, hex.slice(0, 2), hex.slice(2)));
+    target = readlinkSync(indexPath(paths, hex));
   } catch {
     return undefined;
   }
+  if (target.startsWith(INLINE)) {
+    const inline = Buffer.from(target.slice(INLINE.length), 'base64url');
+    return digestOf(inline) === content ? { inline } : undefined;
+  }
   const bytes = Buffer.from(target, 'base64url');
   if (bytes.length !== SHA256_BYTES) return undefined;
-  const digest = bytes.toString('hex') as VerityDigest;
-  return hasObject(paths, digest) ? digest : undefined;
+  const object = bytes.toString('hex') as VerityDigest;
+  return hasObject(paths, object) ? { object } : undefined;
+}
+
+function indexPath({ objectsBySha256 }: ObjectPaths, hex: string): string {
+  return `${objectsBySha256}/${hex.slice(0, 2)}/${hex.slice(2)}`;
 }
 
 /** `directory` is an empty directory of ours, on the file system of the store. */
@@ -130,9 +147,8 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
     }
   }
 
-  function remember(sha256: string | undefined, digest: VerityDigest): void {
-    if (sha256 === undefined) return;
-    index += `${sha256} ${digest}\n`;
+  function remember(sha256: string, target: string): void {
+    index += `${sha256} ${target}\n`;
     if (index.length >= 1 << 20) flush();
   }
 
@@ -212,10 +228,16 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
           }
           guard(digest);
           newBytes += size;
-          remember(sha256?.digest('hex'), digest);
+          if (sha256 !== undefined)
+            remember(sha256.digest('hex'), Buffer.from(digest, 'hex').toString('base64url'));
           return digest;
         },
       };
+    },
+    remember(inline) {
+      if (inline.length === 0 || inline.length > INLINE_MAX_BYTES)
+        throw new TypeError(`content of ${inline.length} bytes is not kept in the index`);
+      remember(digestHex(digestOf(inline)), `${INLINE}${inline.toString('base64url')}`);
     },
     close() {
       flush();
@@ -245,10 +267,10 @@ export function commitObjects(paths: ObjectPaths, directory: string): void {
   const index = join(directory, INDEX_FILE);
   if (!existsSync(index)) return;
   for (const line of readFileSync(index, 'latin1').split('\n')) {
-    const [sha256, digest] = line.split(' ');
-    if (digest === undefined) continue;
+    const [sha256, target] = line.split(' ');
+    if (target === undefined) continue;
     try {
-      symlinkSync(Buffer.from(digest, 'hex').toString('base64url'), place(paths.objectsBySha256, sha256!));
+      symlinkSync(target, place(paths.objectsBySha256, sha256!));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }

@@ -8,11 +8,8 @@ import { Refusal } from '../archive/refusal.ts';
 import type { TarEntry } from '../archive/tar-entry.ts';
 import type { TarHandler } from '../archive/tar-parser.ts';
 import { INLINE_MAX_BYTES, type Inode, type LayerRecord } from '../composefs/inode.ts';
-import type { VerityDigest } from '../composefs/verity-digest.ts';
-import type { ObjectStage, ObjectWriter } from './objects.ts';
+import type { ObjectStage, ObjectWriter, StoredContent } from './objects.ts';
 
-/** Where the content of a file is: an object, or, when it is small, here. */
-export type StoredContent = { readonly object: VerityDigest } | { readonly inline: Buffer };
 export const NO_CONTENT: StoredContent = { inline: Buffer.alloc(0) };
 
 export interface StreamWriter extends TarHandler {
@@ -103,6 +100,7 @@ export function createStreamWriter(objects: ObjectStage, add: (record: LayerReco
       if (file === undefined) return;
       const { entry, path, writer, inline } = file;
       const { size } = entry;
+      if (writer === undefined && size > 0) objects.remember(inline);
       const content =
         writer === undefined
           ? { size, inline: size === 0 ? undefined : inline }
