@@ -6,7 +6,7 @@
  * Invariant: nothing is kept but one line; what goes on is bounded by what came in and by the sizes it names.
  */
 import { OciError } from '../oci/errors.ts';
-import { asBase64, asObject, asSize } from '../oci/json.ts';
+import { asObject, asSize, asString } from '../oci/json.ts';
 import { META_MAX_BYTES } from './tar-parser.ts';
 
 /** A line for every file, with its headers: some 300,000 files. */
@@ -40,7 +40,7 @@ export function createTarSplitParser(handler: TarSplitHandler): TarSplitParser {
     if (entry['position'] !== undefined && entry['position'] !== lines)
       throw refused(what, 'out of its place');
     lines++;
-    if (entry['type'] === 2) handler.segment(Buffer.from(asBase64(entry['payload'] ?? '', what)));
+    if (entry['type'] === 2) handler.segment(payload(asString(entry['payload'] ?? '', what), what));
     else if (entry['type'] === 1) {
       const size = asSize(entry['size'] ?? 0, what);
       if (size > 0) handler.content(size);
@@ -68,9 +68,17 @@ export function createTarSplitParser(handler: TarSplitHandler): TarSplitParser {
   };
 }
 
+/** As asBase64(), which takes twice as long: whether the bytes are right, the digest of the tar tells. */
+function payload(text: string, what: string): Buffer {
+  const bytes = Buffer.from(text, 'base64');
+  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0;
+  if (bytes.length !== (text.length / 4) * 3 - padding) throw refused(what, 'not base64');
+  return bytes;
+}
+
 function parse(bytes: Buffer, what: string): unknown {
   try {
-    return JSON.parse(bytes.toString('utf8'));
+    return JSON.parse(bytes.toString('latin1')); // its names, which may be more than ASCII, are not looked at
   } catch (error) {
     throw new OciError('BAD_ARCHIVE', `${what} is not JSON`, { cause: error });
   }

@@ -92,7 +92,7 @@ export function contentReader(paths: ObjectPaths, directory: string) {
       return;
     }
     const { object } = content;
-    const fd = openSync(staged.has(object) ? join(stageDirectory, object) : objectPath(paths, object), 'r');
+    const fd = openSync(staged.has(object) ? `${stageDirectory}/${object}` : objectPath(paths, object), 'r');
     try {
       for (let left = size, isOver = false; !isOver; ) {
         const wanted = Math.min(left + 1, READ_BYTES); // one more, to see that it ends

@@ -441,7 +441,7 @@ test('tar-split data that is refused', () => {
     [['nonsense', ''], 'BAD_ARCHIVE', 'tar-split entry 0 is not JSON'],
     [['[]', ''], 'BAD_IMAGE', 'tar-split entry 0 is not an object'],
     [['{"type":3}', ''], 'BAD_ARCHIVE', 'of a type that is not known'],
-    [['{"type":2,"payload":"A"}', ''], 'BAD_IMAGE', 'is not base64'],
+    [['{"type":2,"payload":"A"}', ''], 'BAD_ARCHIVE', 'is not base64'],
     [['{"type":2,"payload":7}', ''], 'BAD_IMAGE', 'is not a string'],
     [['{"type":1,"size":-1}', ''], 'BAD_IMAGE', 'is not a non-negative integer'],
     [['{"type":1,"size":1e300}', ''], 'BAD_IMAGE', 'is not a non-negative integer'],
