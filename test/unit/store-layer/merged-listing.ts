@@ -47,6 +47,7 @@ function recordsOf(archive: Buffer): LayerRecord[] {
   const stage = {
     newBytes: 0,
     close() {},
+    remember() {},
     create(): never {
       throw new Error('a file of more than 64 bytes');
     },
