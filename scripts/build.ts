@@ -15,7 +15,9 @@ import { main, PROJECT_DIR, step, TaskFailed } from './step.ts';
 
 const PROGRAMS = ['oci-pull', 'oci-run', 'ocictl'];
 const programSource = (program: string) => `src/cli/${program}.ts`;
-const WORKER = 'src/store/layer-worker.ts';
+/** Files of their own beside the programs, loaded when they are needed; they share nothing with those. */
+const PARTS = ['src/store/layer-worker.ts', 'src/registry/undici-parts.ts'];
+const partFile = (path: string) => `${basename(path, '.ts')}.cjs`;
 /** For import.meta.url, which CommonJS does not have. */
 const MODULE_URL = "const moduleURL = require('node:url').pathToFileURL(__filename).href;";
 /** Made by packaging/tmpfiles.d/ocictl.conf, and root's: what lies in it is executed. */
@@ -67,6 +69,17 @@ const lazyBuiltins: Plugin = {
   },
 };
 
+const separateParts: Plugin = {
+  name: 'separate-parts',
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\// }, ({ path, kind }) =>
+      kind === 'dynamic-import' && PARTS.some((part) => basename(part) === basename(path))
+        ? { path: `./${partFile(path)}`, external: true }
+        : undefined,
+    );
+  },
+};
+
 /** The bundle of one entry point, as text. */
 async function bundle(entryPoint: string): Promise<string> {
   const { outputFiles } = await build({
@@ -79,7 +92,9 @@ async function bundle(entryPoint: string): Promise<string> {
     external: ['koffi'],
     define: { 'import.meta.url': 'moduleURL', 'import.meta.main': 'true' },
     banner: { js: MODULE_URL },
-    plugins: [lazyBuiltins],
+    plugins: [lazyBuiltins, separateParts],
+    // import() would load the machinery of ES modules for a part that is none
+    supported: { 'dynamic-import': false },
     legalComments: 'none',
     // Less to read at every start. Names stay: they are in stack traces.
     minifyWhitespace: true,
@@ -93,17 +108,19 @@ async function bundle(entryPoint: string): Promise<string> {
 
 export async function buildPrograms(): Promise<void> {
   await step('Building the programs into dist/', async () => {
-    const [worker, ...programs] = await Promise.all([WORKER, ...PROGRAMS.map(programSource)].map(bundle));
+    const [programs, parts] = await Promise.all(
+      [PROGRAMS.map(programSource), PARTS].map((paths) => Promise.all(paths.map(bundle))),
+    );
     // Aside first: whatever runs meanwhile never sees half of a build.
     const fresh = join(PROJECT_DIR, 'node_modules/.ocictl-dist');
     rmSync(fresh, { recursive: true, force: true });
     mkdirSync(fresh);
     const write = (name: string, text: string, mode = 0o644) =>
       writeFileSync(join(fresh, name), text, { mode });
-    write('layer-worker.cjs', worker!);
+    for (const [index, part] of PARTS.entries()) write(partFile(part), parts![index]!);
     for (const [index, program] of PROGRAMS.entries()) {
       write(`${program}.cjs`, launcher(program), 0o755);
-      write(`${program}-main.cjs`, programs[index]!);
+      write(`${program}-main.cjs`, programs![index]!);
     }
     renderManuals(join(fresh, 'man'));
     await writeCompletions(join(fresh, 'completions'));

@@ -12,7 +12,7 @@ import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { ImageSource } from './source/image-source.ts';
 import type { AppliedLayer } from './store/apply-layer.ts';
 import { growingFileWriter } from './store/growing-file.ts';
-import type { GrowingBlob, LayerWorkers } from './store/layer-worker-pool.ts';
+import type { GrowingBlob, LayerWorkers } from './store/layer-workers.ts';
 import type { LayerStage } from './store/layers.ts';
 import type { PartialBlob } from './store/partial-blob.ts';
 

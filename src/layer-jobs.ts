@@ -3,12 +3,13 @@
  * the others. Whatever was not committed is cleared away in the end; a download that a next pull can take up stays.
  */
 import { availableParallelism } from 'node:os';
-import { type FetchOptions, isWorthResuming, slots } from './fetch-layer.ts';
+import { type FetchOptions, isWorthResuming, type PlannedLayer, slots } from './fetch-layer.ts';
 import type { Waiting } from './host/lock.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError } from './oci/errors.ts';
 import type { LayerPull } from './pull-layers.ts';
-import { type LayerWorkers, openLayerWorkers } from './store/layer-worker-pool.ts';
+import { layerWorkersHere } from './store/layer-job.ts';
+import type { LayerWorkers } from './store/layer-workers.ts';
 import type { PartialBlob } from './store/partial-blob.ts';
 import type { Store } from './store/store.ts';
 
@@ -26,15 +27,24 @@ export interface LayerJobs {
   watched<T>(promise: Promise<T>): Promise<T>;
 }
 
-/** Throws the first failure, when nothing that it started runs any more. */
+/** Compressed; takes as long as it takes to start a thread. */
+const SMALL_BYTES = 4 * 1024 * 1024;
+
+/** `layers`: what may be there to do. Throws the first failure, when nothing that it started runs any more. */
 export async function withLayerJobs<T>(
-  layers: number,
+  layers: readonly PlannedLayer[],
   pull: LayerPull,
   work: (jobs: LayerJobs) => Promise<T>,
 ): Promise<T> {
   const failure = new AbortController();
   const signal = AbortSignal.any([pull.signal, failure.signal]);
-  const workers = pull.workers ?? openLayerWorkers(Math.min(availableParallelism(), layers));
+  const bytes = layers.reduce((sum, { descriptor }) => sum + descriptor.size, 0);
+  const openWorkers = async () => {
+    if (bytes <= SMALL_BYTES) return layerWorkersHere();
+    const { openLayerWorkers } = await import('./store/layer-worker-pool.ts');
+    return openLayerWorkers(Math.min(availableParallelism(), layers.length));
+  };
+  const workers = pull.workers ?? (await openWorkers());
   const running: Promise<unknown>[] = [];
   const blobs: PartialBlob[] = [];
   using leftOvers = new DisposableStack();

@@ -22,7 +22,7 @@ import { wrap } from './oci/errors.ts';
 import { FOREIGN_UID_BASE } from './oci/limits.ts';
 import type { ImageSource } from './source/image-source.ts';
 import type { AppliedLayer } from './store/apply-layer.ts';
-import type { LayerWorkers } from './store/layer-worker-pool.ts';
+import type { LayerWorkers } from './store/layer-workers.ts';
 import type { LayerStage } from './store/layers.ts';
 import { settleLayer } from './store/settle-layer.ts';
 import type { Store } from './store/store.ts';
@@ -56,7 +56,8 @@ interface SettledLayer extends Omit<LayerWork, 'applied'> {
 /** Afterwards every layer is in the store, durably. `layers` lowest first. */
 export async function pullLayers(layers: readonly PlannedLayer[], pull: LayerPull): Promise<void> {
   const { store, waiting } = pull;
-  await withLayerJobs(layers.length, pull, async ({ workers, fetching, claim, watched }) => {
+  const missing = layers.filter(({ chainID }) => !store.hasLayer(chainID));
+  await withLayerJobs(missing, pull, async ({ workers, fetching, claim, watched }) => {
     const { signal } = fetching;
     /** Makes the layer; undefined when it is there, maybe after waiting for another pull. */
     const begin = async (index: number, patience: Waiting): Promise<LayerWork | undefined> => {

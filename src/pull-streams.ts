@@ -48,7 +48,8 @@ export async function pullStreams(
     if (!missing.includes(index)) pull.onEvent({ type: 'layer-reused', index });
   if (missing.length === 0) return result();
 
-  return withLayerJobs(missing.length, pull, async ({ workers, fetching, claim, watched }) => {
+  const work = missing.map((index) => layers[index]!);
+  return withLayerJobs(work, pull, async ({ workers, fetching, claim, watched }) => {
     const { signal } = fetching;
     const begin = async (index: number, patience: Waiting): Promise<Begun | undefined> => {
       const layer = layers[index]!;

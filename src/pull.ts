@@ -16,7 +16,7 @@ import type { ImageSource } from './source/image-source.ts';
 import { openSource, type SourceOptions } from './source/open-source.ts';
 import { type ResolvedImage, resolveImage } from './source/resolve-image.ts';
 import { imageRecord, type StoredImage } from './store/images.ts';
-import type { LayerWorkers } from './store/layer-worker-pool.ts';
+import type { LayerWorkers } from './store/layer-workers.ts';
 import type { StoreFormat } from './store/layout.ts';
 import type { Store } from './store/store.ts';
 

@@ -41,13 +41,14 @@ const VERSION = 1;
 const SHA256 = 1;
 const BLOCK_LOG2 = 12;
 
-/** Of a block of zeros, then of a block of such hashes, and so on. */
-const zeroHashes: Buffer[] = [sha256(Buffer.alloc(VERITY_BLOCK_BYTES))];
+/** Of a block of zeros, then of a block of such hashes, and so on; each once it is needed. */
+const zeroHashes: Buffer[] = [];
 
 function zeroHash(level: number): Buffer {
   for (let known = zeroHashes.length; known <= level; known++) {
     const block = Buffer.alloc(VERITY_BLOCK_BYTES);
-    for (let at = 0; at < VERITY_BLOCK_BYTES; at += HASH_BYTES) zeroHashes[known - 1]!.copy(block, at);
+    const below = zeroHashes[known - 1];
+    for (let at = 0; below !== undefined && at < VERITY_BLOCK_BYTES; at += HASH_BYTES) below.copy(block, at);
     zeroHashes.push(sha256(block));
   }
   return zeroHashes[level]!;

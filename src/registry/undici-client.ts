@@ -1,6 +1,6 @@
 /**
  * undici, for what is large or goes through a proxy: it costs 20 ms to load, and moves a body with a quarter less
- * CPU than Node's own client. The only file that knows it.
+ * CPU than Node's own client. The only file that knows it, with undici-parts.ts.
  */
 import type { Dispatcher } from 'undici';
 import { createBodyQueue } from './body-queue.ts';
@@ -60,8 +60,8 @@ async function openDispatcher(
   };
   const variable = url.protocol === 'https:' ? 'https_proxy' : 'http_proxy';
   const proxy = env[variable] || env[variable.toUpperCase()];
+  const { EnvHttpProxyAgent, Pool } = await import('./undici-parts.ts');
   if (proxy) {
-    const { default: EnvHttpProxyAgent } = await import('undici/lib/dispatcher/env-http-proxy-agent.js');
     const noProxy = env['no_proxy'] ?? env['NO_PROXY'] ?? '';
     // A proxy of our own scheme only: undici would else use the http proxy for https.
     return new EnvHttpProxyAgent({
@@ -73,7 +73,6 @@ async function openDispatcher(
       requestTls: connect,
     });
   }
-  const { default: Pool } = await import('undici/lib/dispatcher/pool.js');
   return new Pool(url.origin, { ...common, connect });
 }
 

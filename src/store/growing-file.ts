@@ -12,6 +12,8 @@ const GROWING = 0n;
 const COMPLETE = 1n;
 const ABORTED = 2n;
 const CHUNK_BYTES = 256 * 1024;
+/** What may be applied while nothing else of its thread goes on: some megabytes of a tar, half a gigabyte of the worst. */
+const TURN_BYTES = 16 * 1024;
 
 export interface GrowingFileWriter {
   /** To be handed to the reader's thread. */
@@ -44,15 +46,18 @@ export function growingFileWriter(bytes: number): GrowingFileWriter {
 }
 
 /**
- * Yields the file's bytes as they come, blocking the thread (not for the main thread). A chunk is valid until the
- * next one is asked for: they share their memory.
+ * Yields the file's bytes as they come. `patience`: whether waiting for them blocks the thread, or everything else has its
+ * turn meanwhile and between two chunks, as the main thread needs it. A chunk is valid until the next one is asked
+ * for: they share their memory.
  */
 export async function* readGrowingFile(
   path: string,
   progress: SharedArrayBuffer,
+  patience: 'blocking' | 'in turns' = 'blocking',
 ): AsyncGenerator<Uint8Array> {
   const word = new BigInt64Array(progress);
-  const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  const blocking = patience === 'blocking';
+  const chunk = Buffer.allocUnsafeSlow(blocking ? CHUNK_BYTES : TURN_BYTES);
   const fd = openSync(path, 'r');
   try {
     for (let offset = 0; ; ) {
@@ -61,13 +66,15 @@ export async function* readGrowingFile(
       const available = Number(seen >> 2n);
       if (state === ABORTED) throw new OciError('TEMPORARY', 'the download was given up');
       if (offset < available) {
-        const length = readSync(fd, chunk, 0, Math.min(CHUNK_BYTES, available - offset), offset);
+        const length = readSync(fd, chunk, 0, Math.min(chunk.length, available - offset), offset);
         if (length === 0)
           throw new OciError('IO_ERROR', `the download ${path} was cut short under our hands`);
         offset += length;
         yield chunk.subarray(0, length);
+        if (!blocking) await new Promise(setImmediate);
       } else if (state === COMPLETE) return;
-      else Atomics.wait(word, 0, seen);
+      else if (blocking) Atomics.wait(word, 0, seen);
+      else await Atomics.waitAsync(word, 0, seen).value;
     }
   } finally {
     closeSync(fd);

@@ -7,43 +7,8 @@ import { extname } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { returnFreedMemory } from '../host/malloc.ts';
-import type { Descriptor } from '../oci/descriptor.ts';
-import type { DiffID, Digest } from '../oci/digest.ts';
 import { type ErrorCode, OciError } from '../oci/errors.ts';
-import type { AppliedLayer } from './apply-layer.ts';
-import type { AppliedStream, StreamOptions } from './apply-stream.ts';
-import type { ContentSums } from './checksum.ts';
-
-/** The blob, while it is downloaded. */
-export interface GrowingBlob {
-  readonly blobPath: string;
-  /** Of growingFileWriter(). */
-  readonly progress: SharedArrayBuffer;
-}
-
-export interface ApplyJob extends GrowingBlob {
-  readonly options: {
-    readonly descriptor: Descriptor;
-    readonly diffID: DiffID;
-    readonly treeDir: string;
-    readonly idBase: number;
-    readonly bottom: boolean;
-  };
-}
-
-export interface StreamJob extends GrowingBlob {
-  readonly stream: StreamOptions;
-}
-
-/** For writeLayerFiles(), once the layer is settled. */
-export interface RecordJob {
-  readonly treeDir: string;
-  readonly file: string;
-  /** Of the layer when it was applied, where they still hold. */
-  readonly sums?: ContentSums | undefined;
-}
-
-export type LayerJob = ApplyJob | StreamJob | RecordJob;
+import { type LayerDone, type LayerJob, type LayerWorkers, layerWorkersBy } from './layer-workers.ts';
 
 /** A class does not survive the way between threads, so an error travels by its parts. */
 interface FailedLayer {
@@ -54,21 +19,7 @@ interface FailedLayer {
   readonly stack: string | undefined;
 }
 
-export type LayerAnswer =
-  | { readonly applied: AppliedLayer }
-  | { readonly streamed: AppliedStream }
-  | { readonly recorded: Digest }
-  | { readonly failed: FailedLayer };
-
-export interface LayerWorkers {
-  /** Waits for a free thread, then applies the layer. Stops when the job's growing file is aborted. */
-  apply(job: ApplyJob): Promise<AppliedLayer>;
-  /** The same into objects and a stream. */
-  stream(job: StreamJob): Promise<AppliedStream>;
-  /** The digest of the list of files. */
-  record(job: RecordJob): Promise<Digest>;
-  close(): Promise<void>;
-}
+export type LayerAnswer = LayerDone | { readonly failed: FailedLayer };
 
 export function openLayerWorkers(max: number): LayerWorkers {
   const idle: Worker[] = [];
@@ -95,7 +46,7 @@ export function openLayerWorkers(max: number): LayerWorkers {
     else next.resolve(worker);
   }
 
-  async function run(job: LayerJob): Promise<LayerAnswer> {
+  async function run(job: LayerJob): Promise<LayerDone> {
     const worker = await takeWorker();
     let answer: LayerAnswer;
     try {
@@ -110,23 +61,9 @@ export function openLayerWorkers(max: number): LayerWorkers {
     return answer;
   }
 
-  return {
-    async apply(job) {
-      const answer = (await run(job)) as Extract<LayerAnswer, { applied: unknown }>;
-      return answer.applied;
-    },
-    async stream(job) {
-      const answer = (await run(job)) as Extract<LayerAnswer, { streamed: unknown }>;
-      return answer.streamed;
-    },
-    async record(job) {
-      const answer = (await run(job)) as Extract<LayerAnswer, { recorded: unknown }>;
-      return answer.recorded;
-    },
-    async close() {
-      await Promise.all(all.map((worker) => worker.terminate()));
-    },
-  };
+  return layerWorkersBy(run, async () => {
+    await Promise.all(all.map((worker) => worker.terminate()));
+  });
 }
 
 function ask(worker: Worker, job: LayerJob): Promise<LayerAnswer> {

@@ -5,18 +5,13 @@
  */
 import { parentPort } from 'node:worker_threads';
 import { toOciError } from '../oci/errors.ts';
-import { applyLayer } from './apply-layer.ts';
-import { applyStream } from './apply-stream.ts';
-import { readGrowingFile } from './growing-file.ts';
-import { writeLayerFiles } from './layer-files.ts';
-import type { LayerAnswer, LayerJob } from './layer-worker-pool.ts';
+import { doLayerJob } from './layer-job.ts';
+import type { LayerAnswer } from './layer-worker-pool.ts';
+import type { LayerJob } from './layer-workers.ts';
 
 async function answer(job: LayerJob): Promise<LayerAnswer> {
   try {
-    if ('file' in job) return { recorded: writeLayerFiles(job.treeDir, job.file, job.sums) };
-    const blob = readGrowingFile(job.blobPath, job.progress);
-    if ('stream' in job) return { streamed: await applyStream(blob, job.stream) };
-    return { applied: await applyLayer(blob, job.options) };
+    return await doLayerJob(job, 'blocking');
   } catch (error) {
     const { code, message, hint, detail, stack } = toOciError(error);
     return { failed: { code, message, hint, detail, stack } };
