@@ -5,7 +5,7 @@
 #   usr/bin/NAME               links to the programs
 #   usr/share/man/man*/        manual pages, when they were built
 #   usr/share/{bash-completion/completions,zsh/site-functions,fish/vendor_completions.d}
-#   usr/share/doc/ocictl/      licences: ours, and those of the modules in the programs
+#   usr/share/doc/ocictl/      licences: ours, and those of the modules in the programs; what people who know podman look for
 #   usr/lib/tmpfiles.d/        the directory that the programs keep their compiled code in
 #   usr/lib/systemd/           the units of units/, and the preset that leaves the timers to the user
 #
@@ -64,6 +64,7 @@ done
 for preset in "$project"/units/*.preset; do
   install -D -m 644 "$preset" "$destdir/usr/lib/systemd/system-preset/$(basename "$preset")"
 done
+install -D -m 644 "$project/docs/from-podman.md" "$destdir/usr/share/doc/ocictl/from-podman.md"
 install -D -m 644 "$project/LICENSE" "$destdir/usr/share/doc/ocictl/LICENSE"
 for module in commander ini koffi smol-toml undici; do
   license=$(ls "$project/node_modules/$module"/LICENSE*)

@@ -48,6 +48,7 @@ export function containerCommands(program: Command): void {
     .option('-n, --lines <n>', 'only the last lines')
     .addOption(new Option('--tail <n>', 'the same').hideHelp())
     .option('--since <time>', 'only lines since that time, as journalctl takes it')
+    .option('--until <time>', 'only lines until that time')
     .action(logs);
   const simple = (
     name: string,
@@ -75,30 +76,6 @@ export function containerCommands(program: Command): void {
     .command('wait <unit>')
     .description("wait for a container's end and print its exit status")
     .action(withManager(wait));
-}
-
-/**
- * The words of `exec` after UNIT belong to the command, also those that look like options of ours: a `--` before
- * them says so to commander, whose own way would forbid `ocictl ps --json`.
- */
-export function endOptionsOfExec(argv: string[]): string[] {
-  const at = skipOptions(argv, 0);
-  if (argv[at] !== 'exec') return argv;
-  const unit = skipOptions(argv, at + 1);
-  if (unit >= argv.length || argv[unit] === '--') return argv;
-  return [...argv.slice(0, unit), '--', ...argv.slice(unit)];
-}
-
-/** The position of the first word from `from` on that is no option and no option's value. */
-export function skipOptions(argv: readonly string[], from: number): number {
-  let at = from;
-  while (at < argv.length && argv[at] !== '--' && argv[at]!.startsWith('-'))
-    at += takesValue(argv[at]!) ? 2 : 1;
-  return at;
-}
-
-function takesValue(word: string): boolean {
-  return /^(-[uew]|--(user|env|workdir|root|run-root|config))$/.test(word);
 }
 
 async function ps({ output, runRoot, manager }: Context<CommonOptions>): Promise<void> {
@@ -181,32 +158,52 @@ async function exec(
   process.exitCode = await execInContainer(container, pid, process_, manager, terminal);
 }
 
-async function logs(
-  unit: string,
-  options: { follow?: boolean; lines?: string; tail?: string; since?: string },
-): Promise<void> {
-  const lines = options.lines ?? options.tail;
-  if (lines !== undefined && !/^(\d{1,9}|all)$/.test(lines))
-    throw new OciError('USAGE', `--lines: ${quote(lines)} is not a number of lines`, {
+interface LogsOptions {
+  follow?: boolean;
+  lines?: string;
+  tail?: string;
+  since?: string;
+  until?: string;
+}
+
+async function logs(unit: string, { follow, lines, tail = lines, since, until }: LogsOptions): Promise<void> {
+  if (tail !== undefined && !/^(\d{1,9}|all)$/.test(tail))
+    throw new OciError('USAGE', `--lines: ${quote(tail)} is not a number of lines`, {
       hint: 'Write it as --lines 100.',
     });
   const name = unit.replace(/\.service$/, '');
   // the payload's lines and those of the relay; systemd's own about the unit bear the same OCI_UNIT=
   const all = `OCI_UNIT=${name}.service`;
+  requireLines(name, all);
+  const [own, relay] = [`_SYSTEMD_UNIT=${name}.service`, `_SYSTEMD_UNIT=${helperName(name, 'log')}.service`];
+  const args = ['--no-pager', '--output=cat', all, own, '+', all, relay];
+  if (follow) args.push('--follow');
+  if (tail !== undefined) args.push(`--lines=${tail}`);
+  for (const [option, time] of [['--since', since] as const, ['--until', until] as const])
+    if (time !== undefined) args.push(`${option}=${requireTime(option, time)}`);
+  const child = spawn('journalctl', args, { stdio: ['ignore', 'inherit', 'inherit'] });
+  process.exitCode = await new Promise<number>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]));
+  });
+}
+
+/** Throws INPUT_NOT_FOUND where the journal never had any. */
+function requireLines(name: string, all: string): void {
   const any = spawnSync('journalctl', ['--quiet', '--lines=1', '--output=cat', all], { encoding: 'utf8' });
   if (any.status === 0 && any.stdout === '')
     throw new OciError('INPUT_NOT_FOUND', `the journal has no lines of a container ${quote(name)}`, {
       hint: 'List the containers with: ocictl ps.',
     });
-  const [own, relay] = [`_SYSTEMD_UNIT=${name}.service`, `_SYSTEMD_UNIT=${helperName(name, 'log')}.service`];
-  const args = ['--no-pager', '--output=cat', all, own, '+', all, relay];
-  if (options.follow) args.push('--follow');
-  if (lines !== undefined) args.push(`--lines=${lines}`);
-  if (options.since !== undefined) args.push(`--since=${options.since}`);
-  const child = spawn('journalctl', args, { stdio: ['ignore', 'inherit', 'inherit'] });
-  process.exitCode = await new Promise<number>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]));
+}
+
+/** For journalctl, a span of time as podman takes it, 10m, too. Throws USAGE for what it would not understand. */
+function requireTime(option: string, text: string): string {
+  const time = text.replace(/^(?=(\d+(\.\d+)?(ms|s|m|h))+$)/, '-').replace(/^(?=\d{9,10}$)/, '@');
+  const args = ['--quiet', '--lines=0', `${option}=${time}`];
+  if (!spawnSync('journalctl', args, { encoding: 'utf8' }).stderr.includes('timestamp')) return time;
+  throw new OciError('USAGE', `${option}: ${quote(text)} is no time`, {
+    hint: `Write it as ${option} 10m, ${option} 14:30 or ${option} yesterday: see systemd.time(7).`,
   });
 }
 

@@ -1,6 +1,7 @@
 /** ocictl images, inspect, history, tag, untag, rm, convert: what is in the store, and what of it goes. */
 import { type Command, Option } from 'commander';
 import { showVerityDigest } from '../composefs/verity-digest.ts';
+import { OciError } from '../oci/errors.ts';
 import type { StoredImage } from '../store/images.ts';
 import type { StoreFormat } from '../store/layout.ts';
 import { interruptSignal } from './interrupt.ts';
@@ -21,7 +22,7 @@ export function imageCommands(program: Command): void {
   program.command('images').description('list the images in the store').action(withContext(images));
   program
     .command('inspect <image>')
-    .description('show what an image is and what it runs')
+    .description('show what an image is and what it runs; or a container, as UNIT.service')
     .action(withContext(inspect));
   program
     .command('history <name>')
@@ -117,6 +118,11 @@ async function find({ options }: Context, name: string) {
 
 async function inspect(context: Context, name: string): Promise<void> {
   const { output } = context;
+  const container = await findContainer(context, name);
+  if (container !== undefined) {
+    const { inspectContainer } = await import('./inspect-container.ts');
+    return inspectContainer(container, output);
+  }
   const { store, image } = await find(context, name);
   const { rawManifest, rawConfig, imageConfig } = store.readDocuments(image);
   if (output.json) {
@@ -151,6 +157,18 @@ async function inspect(context: Context, name: string): Promise<void> {
     ...Object.entries(config.Labels).map(([key, value]): [string, string] => ['Label', `${key}=${value}`]),
   ];
   output.facts(facts);
+}
+
+/** The container of that name, where no image has it. */
+async function findContainer({ options }: Context, name: string) {
+  const { store, places } = await openStoreFromOptions(options);
+  const [{ findContainer }, { findStoredImage }] = await Promise.all([
+    import('../containers.ts'),
+    import('../find-image.ts'),
+  ]);
+  if (!name.endsWith('.service') && store !== undefined && findStoredImage(store, name) !== undefined)
+    return undefined;
+  return findContainer(places.runRoot, name.replace(/\.service$/, ''));
 }
 
 /** Words that a shell would read as the same list. */
@@ -212,7 +230,9 @@ async function rm({ options, output }: Context, names: readonly string[]): Promi
   const { store, places } = await openStoreFromOptions(options);
   const removed = [];
   for (const name of names) {
-    const result = await removeImage(store, name, places.runRoot, waitingFrom(options, output));
+    const result = await removeImage(store, name, places.runRoot, waitingFrom(options, output)).catch(
+      (error: unknown) => notAnImage(error, name, places.runRoot),
+    );
     removed.push(result);
     if (output.json) continue;
     for (const gone of result.untagged) output.note(`removed the name ${gone}`);
@@ -223,6 +243,16 @@ async function rm({ options, output }: Context, names: readonly string[]): Promi
     if (result.deleted) output.line(result.digest);
   }
   if (output.json) output.value(removed);
+}
+
+/** podman's rm is about containers. */
+async function notAnImage(error: unknown, name: string, runRoot: string): Promise<never> {
+  const { findContainer } = await import('../containers.ts');
+  if (!(error instanceof OciError) || error.code !== 'IMAGE_NOT_FOUND') throw error;
+  if (findContainer(runRoot, name) === undefined) throw error;
+  throw new OciError(error.code, `${error.message}; it is a container`, {
+    hint: `To end it: systemctl stop ${name}. Then it is gone.`,
+  });
 }
 
 async function convert(context: Context, name: string): Promise<void> {

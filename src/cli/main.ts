@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { OciError, toOciError } from '../oci/errors.ts';
+import { skipOptions } from './exec-words.ts';
 import { Interrupted } from './interrupt.ts';
 import type { CommonOptions } from './options.ts';
 import { createOutput, type Output } from './output.ts';
@@ -27,6 +28,7 @@ export async function runProgram(
   const program = new Command(name)
     .version(VERSION, '--version')
     .exitOverride()
+    .configureHelp({ showGlobalOptions: true })
     .configureOutput({ outputError: () => {} });
   process.stdout.on('error', endQuietly);
   process.stderr.on('error', () => {});
@@ -58,7 +60,7 @@ function report(name: string, argv: readonly string[], error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0; // --help, --version
     if (error.code === 'commander.help') return new OciError('USAGE', '').exitStatus; // printed already
-    const usage = usageError(name, error);
+    const usage = usageError(name, own, error);
     output.error(usage);
     return usage.exitStatus;
   }
@@ -68,10 +70,10 @@ function report(name: string, argv: readonly string[], error: unknown): number {
 }
 
 /** commander's message, as one of ours. */
-function usageError(name: string, error: CommanderError): OciError {
+function usageError(name: string, words: readonly string[], error: CommanderError): OciError {
   const [message = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
   const word = /^unknown (?:option|command) '(.*)'$/s.exec(message)?.[1] ?? '';
-  const hint = hintForPodman(name, word);
+  const hint = hintForPodman(name, word, words[skipOptions(words, 0)]);
   if (hint !== undefined) return new OciError('USAGE', message, { hint });
   return new OciError('USAGE', suggestion === undefined ? message : `${message} ${suggestion}`, {
     hint: `See ${name} --help.`,

@@ -1,8 +1,9 @@
 /** ocictl: everything about images and containers but pulling and running; ocictl(1). */
 import type { Command } from 'commander';
-import { containerCommands, endOptionsOfExec, skipOptions } from './container-commands.ts';
+import { containerCommands } from './container-commands.ts';
 import { copyCommand } from './copy-command.ts';
 import { diffCommand } from './diff-command.ts';
+import { endOptionsOfExec, skipOptions } from './exec-words.ts';
 import { imageCommands } from './image-commands.ts';
 import { importCommand } from './import-command.ts';
 import { loginCommands } from './login-commands.ts';

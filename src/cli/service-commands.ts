@@ -52,11 +52,11 @@ export async function updateServices(names: string[], _: unknown, command: Comma
   await withServices(command, async (context, output) => {
     const { listServices } = await import('../services.ts');
     const wanted = options.all ? listServices(context.store.root).map(({ name }) => name) : names;
-    await forEachService(wanted, output, (name) =>
+    await forEachService(wanted, output, (name, tell) =>
       withService(name, context, async (service) => {
         const { request, found } = await newImage(service, options.to, context.store, output);
         const { updateService } = await import('../update-service.ts');
-        report(await updateService(service, request, found, context.forService(name)), output);
+        tell(await updateService(service, request, found, context.forService(name)));
       }),
     );
   });
@@ -66,7 +66,9 @@ async function rollback(name: string, _: unknown, command: Command): Promise<voi
   await withServices(command, (context, output) =>
     withService(name, context, async (service) => {
       const { rollBackService } = await import('../update-service.ts');
-      report(await rollBackService(service, context.forService(service.name)), output);
+      const result = await rollBackService(service, context.forService(service.name));
+      if (output.json) output.value(result);
+      else report(result, output);
     }),
   );
 }
@@ -84,18 +86,18 @@ async function autoUpdate(_: unknown, command: Command): Promise<void> {
     await forEachService(
       wanted.map(({ name }) => name),
       output,
-      (name) =>
+      (name, tell) =>
         withService(name, context, async (service) => {
           const { record } = service.current;
           if (dryRun) {
             const digest = await digestToCome(service, context.store, output);
-            if (digest !== record.digest && !wasGivenUp(service, digest)) output.line(`${name} ${digest}`);
+            if (digest !== record.digest && !wasGivenUp(service, digest)) tell({ service: name, digest });
             return;
           }
           const { request, found } = await newImage(service, undefined, context.store, output);
           if (wasGivenUp(service, found.image.digest))
             output.note(`${name}: ${found.image.digest} was tried and given up; waiting for another one`);
-          else report(await updateService(service, request, found, context.forService(name)), output);
+          else tell(await updateService(service, request, found, context.forService(name)));
         }),
     );
   });
@@ -112,11 +114,15 @@ async function uninstall(names: string[], _: unknown, command: Command): Promise
   const how = { purge: options.purge ?? false, runRoot: places.runRoot };
   const { systemd: manager } = await connect(false);
   try {
+    const results = [];
     for (const name of names.map(plainName)) {
       using _lock = await lockService(store.root, name, waitingFrom(options, output));
-      if (await uninstallService(store, name, manager!, how)) output.line(`${name}.service`);
-      else output.note(`no service ${quote(name)} is installed`);
+      const uninstalled = await uninstallService(store, name, manager!, how);
+      results.push({ service: name, uninstalled });
+      if (!uninstalled) output.note(`no service ${quote(name)} is installed`);
+      else if (!output.json) output.line(`${name}.service`);
     }
+    if (output.json) output.value(results);
   } finally {
     manager!.close();
   }
@@ -203,20 +209,26 @@ async function withService(
   await work(requireService(store.root, name));
 }
 
+/** What is told of one: that it was updated, or would be. */
+type Told = UpdateResult | Pick<UpdateResult, 'service' | 'digest'>;
+
 /** One that fails is no reason to leave out the others. */
 async function forEachService(
   names: readonly string[],
   output: Output,
-  work: (name: string) => Promise<void>,
+  work: (name: string, tell: (told: Told) => void) => Promise<void>,
 ): Promise<void> {
   let last: OciError | undefined;
+  const all: Told[] = [];
+  const tell = (told: Told) => void (output.json ? all.push(told) : report(told, output));
   for (const name of names)
     try {
-      await work(name);
+      await work(name, tell);
     } catch (error) {
       if (last !== undefined) output.error(last);
       last = toOciError(error);
     }
+  if (output.json) output.value(all);
   if (last !== undefined) throw last;
 }
 
@@ -257,10 +269,14 @@ async function digestToCome({ current: { record } }: InstalledService, store: St
   return latestDigest({ store, name: record.image, platform: platformFrom(access.platform), source });
 }
 
-function report(result: UpdateResult, output: Output): void {
-  const { service, version, digest, changed, running } = result;
-  if (output.json) output.value(result);
-  else if (!changed) output.note(`${service}: version ${version} is the newest`);
+function report(result: Told, output: Output): void {
+  const { service, digest } = result;
+  if (!('version' in result)) {
+    output.line(`${service} ${digest}`);
+    return;
+  }
+  const { version, changed, running } = result;
+  if (!changed) output.note(`${service}: version ${version} is the newest`);
   else {
     output.line(`${service} ${version} ${digest}`);
     if (!running) output.note(`${service} is not running: start it with systemctl start ${service}`);

@@ -114,7 +114,7 @@ export function parseProperty(text: string): Setting[] {
   const parse = TABLE.get(name);
   if (parse === undefined)
     throw new OciError('UNSUPPORTED', `--property: ${quote(name)} cannot be set here`, {
-      hint: 'See oci-run(1) for what can; for files, users and namespaces there are options.',
+      hint: 'See oci-units(7) for what can; for files, users and namespaces there are options of oci-run.',
     });
   return parse(name, value);
 }

@@ -61,9 +61,34 @@ test('words of podman that are others here come with what to type', () => {
       'Use a name or a number of signal(7), as SIGINT.',
     ],
     ['ocictl', ['stop', 'x'], "unknown command 'stop'", 'Use systemctl stop UNIT.'],
+    [
+      'ocictl',
+      ['--root', '/x', 'volume', 'create', 'data'],
+      "unknown command 'create'",
+      'Leave it out: -v NAME:DIR makes the volume at the first start.',
+    ],
+    [
+      'ocictl',
+      ['rm', '-f', 'web'],
+      "unknown option '-f'",
+      'Here it is about images; to end a container: systemctl stop UNIT.',
+    ],
+    [
+      'ocictl',
+      ['ps', '--format={{.Names}}'],
+      "unknown option '--format={{.Names}}'",
+      'Use --json; jq(1) chooses what of it.',
+    ],
+    [
+      'ocictl install',
+      ['x', '--name', 'y', '--secret', 'z'],
+      "unknown option '--secret'",
+      'Use --credential NAME:FILE.',
+    ],
   ];
   for (const [program, args, message, hint] of cases) {
-    const { status, stdout, stderr } = run(program, args);
+    const [file = '', ...command] = program.split(' ');
+    const { status, stdout, stderr } = run(file, [...command, ...args]);
     assert.deepEqual([status, stdout, stderr], [64, '', `${program}: ${message}\nhint: ${hint}\n`]);
   }
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { endOptionsOfExec } from '../../../src/cli/container-commands.ts';
+import { endOptionsOfExec } from '../../../src/cli/exec-words.ts';
 
 test('the words of exec after the unit are the command’s', () => {
   const table: [string, string][] = [
