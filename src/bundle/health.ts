@@ -11,7 +11,7 @@ import {
   type HealthCheck,
   RETRIES_MAX,
 } from '../oci/health-check.ts';
-import type { Healthcheck } from '../oci/image-config.ts';
+import type { ContainerConfig } from '../oci/image-config.ts';
 import { parseCount, parseDuration } from './quantity.ts';
 
 /** As commander gives them; all of them texts of the user. */
@@ -52,9 +52,12 @@ export function parseHealthOptions(texts: HealthTexts): HealthOptions {
 }
 
 /** undefined: there is none. */
-export function healthCheck(image: Healthcheck | undefined, options: HealthOptions): HealthCheck | undefined {
+export function healthCheck(
+  { Healthcheck: image, Shell }: Partial<Pick<ContainerConfig, 'Healthcheck' | 'Shell'>>,
+  options: HealthOptions,
+): HealthCheck | undefined {
   if (options === 'none') return undefined;
-  const args = options.args ?? commandOfTest(image?.Test ?? []);
+  const args = options.args ?? commandOfTest(image?.Test ?? [], Shell);
   if (args === undefined || args === 'none') return undefined;
   const seconds = (nanoseconds: number | undefined) =>
     nanoseconds === undefined || nanoseconds === 0 ? undefined : nanoseconds / 1e9;
@@ -72,10 +75,10 @@ export function healthCheck(image: Healthcheck | undefined, options: HealthOptio
 type Command = string[] | 'none' | undefined;
 
 /** `Test` of an image: its first word says what the others are. */
-function commandOfTest([kind, ...words]: readonly string[]): Command {
+function commandOfTest([kind, ...words]: readonly string[], shellWords?: readonly string[]): Command {
   if (kind === 'NONE') return 'none';
   if (kind === 'CMD' && words.length > 0 && words[0] !== '') return words;
-  if (kind === 'CMD-SHELL' && words.length === 1) return shell(words[0]!);
+  if (kind === 'CMD-SHELL' && words.length === 1) return shell(words[0]!, shellWords);
   if (kind === undefined) return undefined;
   throw new OciError('BAD_IMAGE', `the image's health check ${quote([kind, ...words].join(' '))} is none`, {
     hint: 'Name another one with --health-cmd, or use --no-healthcheck.',
@@ -100,8 +103,9 @@ function commandOf(text: string): Command {
   });
 }
 
-function shell(line: string): string[] {
-  return ['/bin/sh', '-c', line];
+/** `words`: what SHELL of a Dockerfile said. */
+function shell(line: string, words: readonly string[] = []): string[] {
+  return [...(words[0] ? words : ['/bin/sh', '-c']), line];
 }
 
 function parseAction(text: string): HealthAction {

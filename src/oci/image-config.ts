@@ -39,6 +39,8 @@ export interface ContainerConfig {
   readonly StopSignal?: string;
   readonly ExposedPorts: readonly string[];
   readonly Healthcheck?: Healthcheck;
+  /** Of the build; a health check written as a line of shell is run by it. */
+  readonly Shell: readonly string[];
 }
 
 export interface ImageConfig {
@@ -97,6 +99,7 @@ function readContainerConfig(value: unknown, what: string): ContainerConfig {
     Labels: optional(object['Labels'], asStringMap, `${what} Labels`) ?? {},
     ...text('StopSignal'),
     ExposedPorts: set('ExposedPorts'),
+    Shell: list('Shell'),
     ...pick('Healthcheck', optional(object['Healthcheck'], readHealthcheck, `${what} Healthcheck`)),
   };
 }

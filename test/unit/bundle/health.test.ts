@@ -7,7 +7,11 @@ import { parseHealthCheck, verdictMaxSeconds } from '../../../src/oci/health-che
 import type { Healthcheck } from '../../../src/oci/image-config.ts';
 import { throwsOci } from '../expect-error.ts';
 
-const of = (texts: HealthTexts, image?: Healthcheck) => healthCheck(image, parseHealthOptions(texts));
+const of = (texts: HealthTexts, image?: Healthcheck, Shell?: string[]) =>
+  healthCheck(
+    { ...(image === undefined ? {} : { Healthcheck: image }), ...(Shell === undefined ? {} : { Shell }) },
+    parseHealthOptions(texts),
+  );
 const DEFAULTS = {
   interval: 30,
   timeout: 30,
@@ -28,6 +32,14 @@ test("the image's, with docker's defaults for what it leaves out", () => {
   assert.equal(of({}), undefined);
   for (const Test of [['CMD'], ['CMD', ''], ['CMD-SHELL'], ['CMD-SHELL', 'a', 'b'], ['curl']])
     throwsOci(() => of({}, { Test }), 'BAD_IMAGE', /health check .* is none/);
+});
+
+test('a line of shell is for the shell that the image was built with', () => {
+  const args = (Shell: string[], Test: string[] = ['CMD-SHELL', 'x']) => of({}, { Test }, Shell)?.args;
+  assert.deepEqual(args(['/bin/bash', '-eo', 'pipefail', '-c']), ['/bin/bash', '-eo', 'pipefail', '-c', 'x']);
+  for (const none of [[], ['']]) assert.deepEqual(args(none), ['/bin/sh', '-c', 'x']);
+  assert.deepEqual(args(['/bin/bash', '-c'], ['CMD', 'x']), ['x']);
+  assert.deepEqual(of({ healthCmd: 'y' }, undefined, ['/bin/bash', '-c'])?.args, ['/bin/sh', '-c', 'y']);
 });
 
 test('options go before the image', () => {

@@ -5,7 +5,7 @@ import { parseImageConfig } from '../../../src/oci/image-config.ts';
 const diffID = `sha256:${'d'.repeat(64)}`;
 const rootfs = { type: 'layers', diff_ids: [diffID] };
 const parse = (document: unknown) => parseImageConfig(Buffer.from(JSON.stringify(document)));
-const EMPTY = { Env: [], Entrypoint: [], Cmd: [], Volumes: [], Labels: {}, ExposedPorts: [] };
+const EMPTY = { Env: [], Entrypoint: [], Cmd: [], Volumes: [], Labels: {}, ExposedPorts: [], Shell: [] };
 
 test('everything a builder may write', () => {
   const parsed = parse({
@@ -25,6 +25,7 @@ test('everything a builder may write', () => {
       StopSignal: 'SIGINT',
       ExposedPorts: { '80/tcp': {} },
       Healthcheck: { Test: ['CMD', 'x'], Interval: 30e9, Retries: 3 },
+      Shell: ['/bin/bash', '-c'],
     },
     rootfs,
     history: [{ created_by: 'RUN x', empty_layer: true }, { comment: null }],
@@ -46,6 +47,7 @@ test('everything a builder may write', () => {
       StopSignal: 'SIGINT',
       ExposedPorts: ['80/tcp'],
       Healthcheck: { Test: ['CMD', 'x'], Interval: 30_000_000_000, Retries: 3 },
+      Shell: ['/bin/bash', '-c'],
     },
     diffIDs: [diffID],
     history: [{ created_by: 'RUN x', empty_layer: true }, {}],
@@ -65,6 +67,7 @@ test('null and absent are empty', () => {
       'StopSignal',
       'ExposedPorts',
       'Healthcheck',
+      'Shell',
     ].map((key) => [key, null]),
   );
   for (const config of [undefined, null, {}, nulls, { User: '', WorkingDir: '' }])
