@@ -19,7 +19,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { listContainers } from './containers.ts';
 import { MADE_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
 import type { Digest } from './oci/digest.ts';
@@ -50,7 +50,7 @@ import {
   starterScript,
   type UnitFile,
 } from './unit/service-files.ts';
-import { helperName, INSTANCE, isTemplate } from './unit/unit-name.ts';
+import { helperName, isTemplate } from './unit/unit-name.ts';
 
 /** Throws EXISTS where the name belongs to a unit that ocictl did not install, or that runs just now. */
 export async function refuseForeignUnits(name: string, manager: Manager): Promise<void> {
@@ -175,7 +175,7 @@ export function prune(service: Service, keep: number, store: Store): void {
   ]);
   const keptNames = new Set([...kept].map(({ number }) => String(number)));
   for (const entry of listDirectory(directory)) {
-    if (entry === 'setup' || keptNames.has(entry)) continue;
+    if (entry === 'setup' || entry === 'instances' || keptNames.has(entry)) continue;
     removeEntry(directory, entry);
   }
   removeRoots(store, name, keptNames);
@@ -233,16 +233,7 @@ function removeVolumes(service: Service, root: string, runRoot: string): void {
   const specs = [...others.flatMap(serviceSpecs), ...listContainers(runRoot).map(({ spec }) => spec)];
   const kept = new Set(specs.flatMap((spec) => volumesOf(spec, root)));
   const own = serviceSpecs(service).flatMap((spec) => volumesOf(spec, root));
-  for (const volume of own.flatMap((path) => ofAllInstances(path, service.name)))
-    if (!kept.has(volume)) removeVolume(volume);
-}
-
-/** Directories of a template's own, which bear the instances' names. */
-function ofAllInstances(path: string, name: string): string[] {
-  if (basename(path) !== `${name}${INSTANCE}`) return [path];
-  return listDirectory(dirname(path))
-    .filter((entry) => entry.startsWith(name))
-    .map((entry) => join(dirname(path), entry));
+  for (const volume of own) if (!kept.has(volume)) removeVolume(volume);
 }
 
 /** One that is the unit's own only if it is, with the link to it: ofTheUnit() in setup-mounts.ts. */

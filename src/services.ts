@@ -3,6 +3,7 @@
  *
  *   ROOT/services/<name>/                 flock: whoever changes the service
  *     setup                               what NAME-setup.service runs (unit/service-files.ts)
+ *     instances/<instance>                of a template: empty; one for each that was ever started
  *     <version>/service.json              ServiceRecord
  *     <version>/bundle/                   what a start copies into the run root: config.json, setup, teardown, …
  *     <version>/units/                    the unit files, as they are in /etc/systemd/system while it is current
@@ -22,6 +23,7 @@ import { OciError, quote } from './oci/errors.ts';
 import type { RuntimeSpec } from './oci/runtime-spec.ts';
 import { listDirectory } from './store/layout.ts';
 import { type UnitOrder, versionOfUnitFile } from './unit/service-files.ts';
+import { INSTANCE } from './unit/unit-name.ts';
 
 export const UNIT_DIR = '/etc/systemd/system';
 
@@ -107,15 +109,18 @@ export function requireService(root: string, name: string): Service & { readonly
   });
 }
 
-/** What its containers are, of all versions. */
+/** What its containers are, of all versions and all instances that ever were. */
 export function serviceSpecs({
   directory,
   versions,
 }: Pick<Service, 'directory' | 'versions'>): RuntimeSpec[] {
-  return versions.map(
-    ({ number }) =>
-      JSON.parse(readFileSync(join(directory, String(number), 'bundle/config.json'), 'utf8')) as RuntimeSpec,
-  );
+  const instances = listDirectory(join(directory, 'instances'));
+  return versions.flatMap(({ number }) => {
+    const text = readFileSync(join(directory, String(number), 'bundle/config.json'), 'utf8');
+    return [text, ...instances.map((instance) => text.replaceAll(INSTANCE, instance))].map(
+      (each) => JSON.parse(each) as RuntimeSpec,
+    );
+  });
 }
 
 /** Whoever changes a service holds this. A service that comes to nothing leaves nothing. */

@@ -181,8 +181,10 @@ case $1 in
 esac
 NAME=`;
 
-/** INSTANCE as a pattern that does not match itself: the word is replaced in the script, too. */
-const ITS_INSTANCE = `for file in config.json setup teardown health required; do
+/** Who removes the service finds what each had. INSTANCE as a pattern that does not match itself: the word is replaced in the script, too. */
+const ITS_INSTANCE = `mkdir -p "$SERVICE/instances"
+: >"$SERVICE/instances/$1"
+for file in config.json setup teardown health required; do
   [ ! -e "$BUNDLE/$file" ] || sed -i "s/oci0[i]nstance/$1/g" "$BUNDLE/$file"
 done
 `;
