@@ -78,23 +78,49 @@ export interface SecurityOptions {
   apparmorProfile?: string;
   /** As --seccomp takes it. */
   seccomp?: string;
+  /** Paths that the container cannot reach, besides the default ones. */
+  masked: string[];
+  /** Patterns of default masked and read-only paths that stay as they are; `ALL` for all. */
+  unmasked: string[];
 }
 
-/** `no-new-privileges`, `apparmor=PROFILE` and `seccomp=PROFILE`, with `=` or `:`. */
+/** `no-new-privileges`, and as NAME=VALUE apparmor, seccomp, mask and unmask, with `=` or `:`. */
 export function parseSecurityOptions(texts: readonly string[]): SecurityOptions {
-  const options: SecurityOptions = { noNewPrivileges: false };
+  const options: SecurityOptions = { noNewPrivileges: false, masked: [], unmasked: [] };
   for (const text of texts) {
     const [, name = '', value = ''] = /^([a-z-]+)(?:[=:](.*))?$/s.exec(text) ?? [];
     if (name === 'no-new-privileges' && ['', 'true', 'false'].includes(value))
       options.noNewPrivileges = value !== 'false';
     else if (name === 'apparmor' && value !== '' && value !== 'unconfined') options.apparmorProfile = value;
     else if (name === 'seccomp' && value !== '') options.seccomp = value;
-    else if (name !== 'apparmor' || value !== 'unconfined')
+    else if (name === 'mask') options.masked.push(...parsePaths(text, value));
+    else if (name === 'unmask')
+      options.unmasked.push(...(/^all$/i.test(value) ? ['ALL'] : parsePaths(text, value)));
+    // nothing is labelled, and without a profile there is none
+    else if (!/^(label[=:]disable|apparmor[=:]unconfined)$/.test(text))
       throw new OciError('UNSUPPORTED', `--security-opt: ${quote(text)} cannot be honoured`, {
-        hint: 'Use no-new-privileges, apparmor=PROFILE or seccomp=PROFILE.',
+        hint: 'Use no-new-privileges, apparmor=PROFILE, seccomp=PROFILE, mask=PATH or unmask=PATH.',
       });
   }
   return options;
+}
+
+/** `/proc/a:/proc/b`. */
+function parsePaths(text: string, value: string): string[] {
+  const paths = value.split(':');
+  if (paths.every((path) => /^(\/[^/\x00-\x1f\x7f]+)+$/.test(path) && !path.split('/').includes('..')))
+    return paths;
+  throw new OciError('USAGE', `--security-opt: ${quote(text)} names no absolute path`, {
+    hint: 'Write it as mask=/proc/cpuinfo:/proc/meminfo, unmask=/proc/kcore, or unmask=ALL.',
+  });
+}
+
+/** The default paths but those that are unmasked: by their name, `/proc/*`, or ALL. */
+export function stillMasked(paths: readonly string[], { unmasked }: SecurityOptions): string[] {
+  const patterns = unmasked.map((pattern) =>
+    pattern === 'ALL' ? /^/ : new RegExp(`^${pattern.replace(/[^\w*/]/g, '\\$&').replaceAll('*', '[^/]*')}$`),
+  );
+  return paths.filter((path) => !patterns.some((pattern) => pattern.test(path)));
 }
 
 /** podman-run(1): how often a payload that ended is started again. */

@@ -29,7 +29,7 @@ import { payloadArgs } from './command.ts';
 import { DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS, SHM_SIZE_BYTES } from './defaults.ts';
 import { buildEnvironment } from './environment.ts';
 import { type HealthOptions, healthCheck } from './health.ts';
-import type { SecurityOptions } from './name-value.ts';
+import { type SecurityOptions, stillMasked } from './name-value.ts';
 import type { NetworkMode } from './network.ts';
 import { chooseSeccomp, type SeccompChoice } from './seccomp.ts';
 import type { ResolvedUser } from './user.ts';
@@ -84,7 +84,7 @@ export function translateImage(input: TranslationInput): RuntimeSpec {
     throw new OciError('BAD_IMAGE', `working directory ${quote(cwd)} is not an absolute path`, {
       hint: 'Name another one with --workdir /DIR.',
     });
-  const health = healthCheck(imageConfig.config.Healthcheck, options.health);
+  const health = healthCheck(imageConfig.config, options.health);
   return {
     ociVersion: '1.2.1',
     root: { path: 'rootfs', readonly: options.readOnly },
@@ -176,9 +176,9 @@ const READ_ONLY_TMPFS: readonly Mount[] = [
 ];
 
 function linux(options: ContainerOptions, capabilities: Capabilities, devices: readonly Device[]): Linux {
-  const seccomp = chooseSeccomp(options.seccomp ?? 'default', capabilities, options.security.noNewPrivileges);
+  const { network, security } = options;
+  const seccomp = chooseSeccomp(options.seccomp ?? 'default', capabilities, security.noNewPrivileges);
   const namespaces: NamespaceType[] = ['pid', 'mount', 'ipc', 'uts', 'user', 'cgroup'];
-  const { network } = options;
   return {
     namespaces: [...namespaces.map((type) => ({ type })), ...networkNamespace(network)],
     ...(options.range === undefined ? {} : { uidMappings: [options.range], gidMappings: [options.range] }),
@@ -189,8 +189,8 @@ function linux(options: ContainerOptions, capabilities: Capabilities, devices: r
       ...(network.kind === 'host' ? {} : networkSysctl(network, options.range?.size ?? CONTAINER_ID_MAX + 1)),
       ...options.sysctl,
     },
-    maskedPaths: DEFAULT_MASKED_PATHS,
-    readonlyPaths: DEFAULT_READONLY_PATHS,
+    maskedPaths: [...stillMasked(DEFAULT_MASKED_PATHS, security), ...security.masked],
+    readonlyPaths: stillMasked(DEFAULT_READONLY_PATHS, security),
   };
 }
 

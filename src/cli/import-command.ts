@@ -4,7 +4,7 @@
  *
  * Invariant: nothing is changed before every file is understood, or --best-effort was given.
  */
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type Command, CommanderError } from 'commander';
@@ -142,7 +142,7 @@ async function planFor(files: readonly QuadletFile[], options: CommonOptions): P
   const named = new Set<string>();
   const services = new Map<string, string[]>();
   for (const file of ofKind('container')) {
-    const container = translateContainer(file, files, hostname());
+    const container = translateContainer(file, files, { hostName: hostname(), credentialFile });
     const image = imageFor(container, images, file, named);
     const { accepted, complaints: judged } = judge(container.parts);
     complain(file, [...container.complaints, ...judged]);
@@ -166,6 +166,17 @@ async function planFor(files: readonly QuadletFile[], options: CommonOptions): P
 }
 
 const KEY_MAX_CHARS = 60;
+
+/** Where systemd.exec(5) has credentials of the system looked for; what is not encrypted goes first. */
+function credentialFile(name: string): { path: string; encrypted: boolean } | undefined {
+  if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(name)) return undefined;
+  for (const encrypted of [false, true])
+    for (const directory of ['/etc', '/run', '/usr/local/lib', '/usr/lib']) {
+      const path = `${directory}/credstore${encrypted ? '.encrypted' : ''}/${name}`;
+      if (existsSync(path)) return { path, encrypted };
+    }
+  return undefined;
+}
 
 function imageFor(
   { image }: ContainerImport,

@@ -142,10 +142,14 @@ export function containerOptions(program: Command): Command {
     .option('--dns-option <option>', 'option of resolv.conf(5)', each)
     .option('-u, --user <user[:group]>', 'run as this user of the image')
     .option('--group-add <group>', 'add a supplementary group', each)
-    .option('--userns <auto|base:size>', 'range of host ids (default: a fresh one)', 'auto')
+    .option('--userns <auto|base:size>', 'range of host ids; auto: a fresh one', 'auto')
     .option('--cap-add <capability>', 'add a capability, or ALL', each)
     .option('--cap-drop <capability>', 'take a capability away, or ALL', each)
-    .option('--security-opt <option>', 'no-new-privileges, apparmor=PROFILE, seccomp=PROFILE', each)
+    .option(
+      '--security-opt <option>',
+      'no-new-privileges, apparmor=PROFILE, seccomp=PROFILE, mask=PATH, unmask=PATH',
+      each,
+    )
     .option(
       '--seccomp <default|unconfined|file>',
       'system calls that are refused (default: the default profile)',

@@ -4,7 +4,7 @@
  * Those that depend on another key (Image=, Exec=, User= with Group=, the names of a container) are in container.ts.
  */
 import { booleanOf, type Outcome, refused } from './outcome.ts';
-import { mountOption, networkOptions, volumeOption } from './places.ts';
+import { mountOption, networkOptions, secretOption, volumeOption } from './places.ts';
 import type { Surroundings } from './quadlet-file.ts';
 
 /** `last`: the last assignment counts; `each`: all of them; `words`: all words of all of them. */
@@ -39,7 +39,6 @@ const each = (make: Make): Rule => ({ take: 'each', make });
 const words = (make: Make): Rule => ({ take: 'words', make });
 
 const NO_LABELS = 'no labels of SELinux are set; the container runs as any service does';
-const MASKS = 'which paths are masked is not to be chosen';
 
 const REFUSED: Readonly<Record<string, string>> = {
   ContainersConfModule: 'containers.conf is not read',
@@ -51,7 +50,6 @@ const REFUSED: Readonly<Record<string, string>> = {
   HealthMaxLogSize: 'results of health checks are in the journal',
   HttpProxy: 'variables of the host are not for containers; name each in Environment=',
   IP6: 'IPv6 addresses are not to be chosen',
-  Mask: MASKS,
   NoUsermap: 'a container always has a range of ids of its own',
   Pod: 'there are no pods; share the network of another container with Network=NAME.container',
   ReloadCmd: 'no command runs in the container when the unit is reloaded',
@@ -71,7 +69,6 @@ const REFUSED: Readonly<Record<string, string>> = {
   SubGIDMap: 'ranges of ids do not come from /etc/subgid',
   SubUIDMap: 'ranges of ids do not come from /etc/subuid',
   UIDMap: 'a container has a range of 65536 ids; see --userns of oci-run(1)',
-  Unmask: MASKS,
 };
 
 /** Key → options. */
@@ -126,6 +123,7 @@ export const CONTAINER_KEYS: Readonly<Record<string, Rule>> = {
       ? [`--log-tag=${value.slice('tag='.length)}`]
       : refused('the lines go to the journal; of its options there is tag='),
   ),
+  Mask: last((value) => [`--security-opt=mask=${value}`]),
   Memory: last(option('memory')),
   Mount: words(mountOption),
   Network: each(networkOptions),
@@ -149,7 +147,7 @@ export const CONTAINER_KEYS: Readonly<Record<string, Rule>> = {
   SeccompProfile: last((value, { inDirectory }) => [
     `--seccomp=${value === 'unconfined' ? value : inDirectory(value)}`,
   ]),
-  Secret: words((value) => secretOption(value)),
+  Secret: words(secretOption),
   SecurityLabelDisable: last(either([], refused(NO_LABELS))),
   ShmSize: last(option('shm-size')),
   StopSignal: last(option('stop-signal')),
@@ -162,6 +160,7 @@ export const CONTAINER_KEYS: Readonly<Record<string, Rule>> = {
   Ulimit: each((value) =>
     value === 'host' ? refused('limits of the host are not taken over') : [`--ulimit=${value}`],
   ),
+  Unmask: last((value) => [`--security-opt=unmask=${value}`]),
   UserNS: last((value) => {
     if (value === 'auto' || value === 'auto:size=65536') return ['--userns=auto'];
     // with idmap, host id N is id N in what is shown of the host
@@ -185,11 +184,3 @@ export const JOINT_KEYS = new Set([
   'ServiceName',
   'User',
 ]);
-
-/** podman's secrets are in a store of its own. */
-function secretOption(value: string): Outcome {
-  const name = value.replace(/,.*$/s, '');
-  return refused(
-    `podman's secret '${name}' is not at hand; write it to a file, and install by hand with --property=LoadCredential=${name}:FILE`,
-  );
-}

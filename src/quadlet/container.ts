@@ -3,7 +3,7 @@ import { OciError, quote } from '../oci/errors.ts';
 import { CONTAINER_KEYS, JOINT_KEYS, type Rule } from './container-keys.ts';
 import { type Complaint, isRefused, type Outcome, type Part, refused } from './outcome.ts';
 import { takePodmanArgument } from './podman-args.ts';
-import { type QuadletFile, serviceName, surroundingsOf } from './quadlet-file.ts';
+import { type HostFacts, type QuadletFile, serviceName, surroundingsOf } from './quadlet-file.ts';
 import { sectionOption } from './unit-sections.ts';
 import { type Assignment, sectionOf } from './unit-syntax.ts';
 import { expandedWords, expandWord, type SpecifierFacts, unquoted } from './words.ts';
@@ -25,11 +25,11 @@ const SECTIONS = ['Unit', 'Service', 'Install', 'Quadlet'] as const;
 export function translateContainer(
   file: QuadletFile,
   files: readonly QuadletFile[],
-  hostName: string,
+  host: HostFacts,
 ): ContainerImport {
-  const around = surroundingsOf(file, files);
+  const around = surroundingsOf(file, files, host);
   const name = serviceName(file);
-  const facts: SpecifierFacts = { name, hostName };
+  const facts: SpecifierFacts = { name, hostName: host.hostName };
   const keys = sectionOf(file.unit, 'Container');
   const parts: Part[] = [];
   const complaints: Complaint[] = [...file.unit.complaints];

@@ -1,4 +1,4 @@
-/** Volume=, Mount=, Network= and Image=: values that may name another Quadlet file. Pure. */
+/** Volume=, Mount=, Network= and Secret=: values that name what is elsewhere, in another Quadlet file too. Pure. */
 import { type Outcome, refused } from './outcome.ts';
 import type { Surroundings } from './quadlet-file.ts';
 
@@ -40,10 +40,11 @@ function needsMapping(source: string, { hostIds }: Surroundings): boolean {
 
 function sourceOf(
   source: string,
-  { inDirectory, volumes }: Surroundings,
+  { inDirectory, volumes, images }: Surroundings,
 ): string | ReturnType<typeof refused> {
-  if (source.endsWith('.volume'))
-    return volumes.get(source) ?? refused(`${source} is not among the files that are imported`);
+  const other = source.endsWith('.volume') ? volumes : source.endsWith('.image') ? images : undefined;
+  if (other !== undefined)
+    return other.get(source) ?? refused(`${source} is not among the files that are imported`);
   return source.startsWith('.') ? inDirectory(source) : source;
 }
 
@@ -51,7 +52,6 @@ function sourceOf(
 export function mountOption(value: string, around: Surroundings): Outcome {
   const parts = value.split(',');
   const type = parts.find((part) => part.startsWith('type='))?.slice('type='.length) ?? 'volume';
-  if (type === 'image') return refused('an installed service cannot mount another image');
   const words: string[] = [];
   let mapped = false;
   for (const part of parts) {
@@ -86,4 +86,34 @@ export function networkOptions(value: string, { networks, containers }: Surround
     options.push(`--ip=${each.slice('ip='.length)}`);
   }
   return [network === 'bridge' ? '--network=bridge' : `--network=bridge:${network}`, ...options];
+}
+
+/**
+ * `NAME[,type=mount|env][,target=FILE][,mode=0400]`: a credential that systemd has of that name. podman's own secrets
+ * are in a store of its own.
+ */
+export function secretOption(value: string, { credentialFile }: Surroundings): Outcome {
+  const [name = '', ...options] = value.split(',');
+  const said = new Map(options.map((each) => [each.replace(/=.*$/s, ''), each.replace(/^[^=]*=?/s, '')]));
+  const target = (said.get('target') ?? name).replace(/^\/run\/secrets\//, '');
+  if (said.get('type') === 'env')
+    return refused(
+      `variables can be seen by everybody on this machine; where the image knows it, write Secret=${name} and Environment=${target}_FILE=/run/secrets/${name}`,
+    );
+  const other = [...said].find(
+    ([key, text]) =>
+      !(
+        key === 'target' ||
+        (key === 'type' && text === 'mount') ||
+        (key === 'mode' && /^0?4[04]{2}$/.test(text))
+      ),
+  );
+  if (other !== undefined)
+    return refused(`${other[0]}: a credential is readable for the container's user, and for nobody else`);
+  if (target.includes('/')) return refused('a credential is a file in /run/secrets');
+  const file = credentialFile(name);
+  if (file !== undefined) return [`--credential${file.encrypted ? '-encrypted' : ''}=${target}:${file.path}`];
+  return refused(
+    `podman's secrets are not read; put it there first: podman secret inspect --showsecret --format '{{.SecretData}}' ${name} >/etc/credstore/${name}`,
+  );
 }

@@ -26,10 +26,22 @@ export interface Surroundings {
   readonly volumes: ReadonlyMap<string, string>;
   /** `app.network` → the network. */
   readonly networks: ReadonlyMap<string, string>;
+  /** `app.image` → what it pulls. */
+  readonly images: ReadonlyMap<string, string>;
   /** `web.container` → its service, without suffix. */
   readonly containers: ReadonlyMap<string, string>;
   /** Whether podman would run the container with the ids of the host. */
   readonly hostIds: boolean;
+  readonly credentialFile: HostFacts['credentialFile'];
+}
+
+/** What is to be known of the machine. */
+export interface HostFacts {
+  readonly hostName: string;
+  /** Where systemd keeps a credential of this name, as its own search would find it. */
+  readonly credentialFile: (
+    name: string,
+  ) => { readonly path: string; readonly encrypted: boolean } | undefined;
 }
 
 /** Throws USAGE where the name says no kind, or another one than those. */
@@ -64,7 +76,11 @@ export function ownValue({ kind, unit }: QuadletFile, key: string): string | und
   return sectionOf(unit, SECTION[kind]).get(key)?.at(-1)?.value;
 }
 
-export function surroundingsOf(file: QuadletFile, files: readonly QuadletFile[]): Surroundings {
+export function surroundingsOf(
+  file: QuadletFile,
+  files: readonly QuadletFile[],
+  { credentialFile }: HostFacts,
+): Surroundings {
   const named = (kind: QuadletKind, name: (each: QuadletFile) => string) =>
     new Map(files.filter((each) => each.kind === kind).map((each) => [each.file, name(each)]));
   const userNS = ownValue(file, 'UserNS') ?? '';
@@ -72,8 +88,10 @@ export function surroundingsOf(file: QuadletFile, files: readonly QuadletFile[])
     inDirectory: (path) => posix.resolve(file.directory, path),
     volumes: named('volume', volumeName),
     networks: named('network', networkName),
+    images: named('image', (each) => ownValue(each, 'Image') ?? ''),
     containers: named('container', serviceName),
     hostIds: !userNS.startsWith('auto'),
+    credentialFile,
   };
 }
 

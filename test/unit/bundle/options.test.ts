@@ -10,9 +10,11 @@ import {
   parseLogTag,
   parseNameserver,
   parseRestart,
+  parseSecurityOptions,
   parseSysctl,
   parseUlimit,
   parseUserns,
+  stillMasked,
 } from '../../../src/bundle/name-value.ts';
 import { parseCount, parseCpus, parseSize } from '../../../src/bundle/quantity.ts';
 import { parseResources } from '../../../src/bundle/resources.ts';
@@ -175,6 +177,25 @@ test('names with values', () => {
   ] as const)
     for (const text of texts) throwsOci(() => parse(text), 'USAGE', '--');
   throwsOci(() => parseUserns('host'), 'UNSUPPORTED', "'host'");
+});
+
+test('masked paths: more of them, or fewer', () => {
+  const security = parseSecurityOptions(['mask=/proc/a:/b c', 'no-new-privileges', 'unmask=/proc/*:/sys/x']);
+  assert.deepEqual(security, {
+    noNewPrivileges: true,
+    masked: ['/proc/a', '/b c'],
+    unmasked: ['/proc/*', '/sys/x'],
+  });
+  assert.deepEqual(stillMasked(['/proc/keys', '/proc/a/b', '/sys/x', '/sys/xy'], security), [
+    '/proc/a/b',
+    '/sys/xy',
+  ]);
+  assert.deepEqual(parseSecurityOptions(['label=disable', 'apparmor:unconfined']), parseSecurityOptions([]));
+  assert.deepEqual(stillMasked(['/proc/keys'], parseSecurityOptions(['unmask=all'])), []);
+  for (const text of ['mask=', 'mask=proc', 'mask=/', 'mask=/a/../b', 'unmask=/a::/b', 'mask=/a\nb'])
+    throwsOci(() => parseSecurityOptions([text]), 'USAGE', 'names no absolute path');
+  for (const text of ['label=type:x', 'seccomp', 'proc-opts=x'])
+    throwsOci(() => parseSecurityOptions([text]), 'UNSUPPORTED', 'cannot be honoured');
 });
 
 test('devices', () => {

@@ -72,6 +72,13 @@ test('keys that are options', () => {
     'ContainerName=web\nHostName=h\nCgroupsMode=split\nSecurityLabelDisable=true\nExposeHostPort=80': [
       '--hostname=h',
     ],
+    'Mask=/proc/a:/proc/b\nUnmask=ALL': ['--security-opt=mask=/proc/a:/proc/b', '--security-opt=unmask=ALL'],
+    'Secret=token\nSecret=token,type=mount,target=/run/secrets/t,mode=0400': [
+      '--credential=token:/etc/credstore/token',
+      '--credential=t:/etc/credstore/token',
+    ],
+    'Secret=sealed': ['--credential-encrypted=sealed:/etc/credstore.encrypted/sealed'],
+    'Mount=type=image,source=i,target=/i': ['--mount=type=image,source=i,target=/i'],
     'PodmanArgs=--cpus 1.5 -m=1g --init -p 1:2 --tz UTC': [
       '--cpus=1.5',
       '--memory=1g',
@@ -100,8 +107,11 @@ test('what is refused, by line and name', () => {
     'Volume=x.volume:/data': [/x.volume is not among/],
     'Volume=/a:/b:U': [/option U/],
     'Volume=/a:/b:ro:z': [/too many parts/],
-    'Mount=type=image,source=i,target=/i': [/cannot mount another image/],
-    'Secret=key,type=env': [/LoadCredential=key:FILE/],
+    'Mount=type=image,source=i.image,target=/i': [/i.image is not among/],
+    'Secret=key': [/podman secret inspect .* key >\/etc\/credstore\/key/],
+    'Secret=token,type=env,target=T': [/Secret=token and Environment=T_FILE=\/run\/secrets\/token$/],
+    'Secret=token,target=/etc/token': [/a file in \/run\/secrets/],
+    'Secret=token,uid=5': [/^4 Secret= uid: .* user, and for nobody else/],
     'ReadOnlyTmpfs=false': [/always a file system in memory/],
     'ReadOnly=perhaps': [/neither yes nor no/],
     'HostName=a\nContainerName=b\nNetworkAlias=web': [/^5 ContainerName= .* web and a already/],
@@ -113,7 +123,7 @@ test('what is refused, by line and name', () => {
     assert.equal(complaints.length, patterns.length, `${lines}: ${complaints.join('; ')}`);
     for (const [index, pattern] of patterns.entries()) assert.match(complaints[index]!, pattern);
   }
-  assert.deepEqual(refusedBy('Mask=/proc/x'), ['4 Mask= which paths are masked is not to be chosen']);
+  assert.deepEqual(refusedBy('Retry=3'), ['4 Retry= how often a pull is tried again is not to be chosen']);
 });
 
 test('every key has a rule, and a value that names nothing is no crash', () => {

@@ -30,7 +30,7 @@ const NO_OPTIONS: ContainerOptions = {
   sysctl: {},
   capAdd: [],
   capDrop: [],
-  security: { noNewPrivileges: false },
+  security: { noNewPrivileges: false, masked: [], unmasked: [] },
 };
 
 const DIFF = `sha256:${'1'.repeat(64)}`;
