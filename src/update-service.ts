@@ -202,7 +202,7 @@ async function whatIsWrong(
     if (run !== first) return 'its payload ended and was started again';
     const container = findContainer(runRoot, name);
     const health = container && healthOf(container, properties);
-    if (health?.status === 'unhealthy') return `it is ${properties.get('StatusText')}`;
+    if (health?.status === 'unhealthy') return `it is ${await statusTextOf(name, manager)}`;
     const seconds = (performance.now() - began) / 1000;
     const done = health === undefined || health.status === 'healthy';
     if (done && seconds >= graceSeconds) return undefined;
@@ -210,6 +210,11 @@ async function whatIsWrong(
       return 'nobody knows whether it is healthy';
     await sleep(POLL_MS);
   }
+}
+
+/** Asked for after the state was seen: it says why from then on, and not before. */
+async function statusTextOf(name: string, manager: Manager): Promise<string> {
+  return String((await manager.properties(`${name}.service`)).get('StatusText'));
 }
 
 async function stateOf(unit: string, manager: Manager): Promise<string> {

@@ -187,7 +187,7 @@ load() {
   NOW=\${UPTIME%.*}
   run=
   [ ! -r "$BUNDLE/health-state" ] || read -r run STATE STREAK SINCE COUNTED <"$BUNDLE/health-state"
-  [ "$run" = "$RUN" ] || { STATE=starting STREAK=0 SINCE=$NOW COUNTED=$NOW; save; tell; }
+  [ "$run" = "$RUN" ] || { STATE=starting STREAK=0 SINCE=$NOW COUNTED=$NOW; tell; save; }
 }
 save() {
   echo "$RUN $STATE $STREAK $SINCE $COUNTED" >"$BUNDLE/health-state.new" &&
@@ -196,14 +196,13 @@ save() {
 
 # systemd takes the word of a process in the unit's cgroup; systemd-notify speaks for the shell around it. The payload may
 # freeze that cgroup.
-tell() {
-  ready=
-  [ -z "$DELAYS_START" ] || [ $STATE != healthy ] || ready=--ready
+notify() {
   mkdir -p "$GROUP" &&
-    timeout -k 1 5 sh -c 'echo 0 >"$0/cgroup.procs" && NOTIFY_SOCKET=/run/systemd/notify systemd-notify $2 "--status=$1"; :' \\
-      "$GROUP" "$STATE\${1:+: $1}" "$ready"
+    timeout -k 1 5 sh -c 'echo 0 >"$0/cgroup.procs" && NOTIFY_SOCKET=/run/systemd/notify systemd-notify "$1"; :' "$GROUP" "$1"
   rmdir "$GROUP"
 }
+# before the state is saved: who sees the state finds its text
+tell() { notify "--status=$STATE\${1:+: $1}"; }
 
 # descriptor 3 is a mount namespace that systemd made: the container's root has no power over it
 is_ours() {
@@ -259,8 +258,10 @@ while :; do
   if [ "$STATUS" = 0 ]; then
     was=$STATE
     STATE=healthy STREAK=0
-    save
     [ $was = healthy ] || { tell; printf '<5>%s is healthy\\n' "$NAME.service"; }
+    save
+    # again where a check was killed after it had saved that
+    [ -z "$DELAYS_START" ] || [ "$UNIT" != activating ] || notify --ready
     exit 0
   fi
   if [ $STATE = starting ] && { [ $((NOW - SINCE)) -lt $START_PERIOD ] || [ $((NOW - COUNTED)) -lt $INTERVAL ]; }; then
@@ -270,10 +271,10 @@ while :; do
   STREAK=$((STREAK + 1)) COUNTED=$NOW
   if [ $STREAK -ge $RETRIES ] && [ $STATE != unhealthy ]; then
     STATE=unhealthy
-    save
     why=$(reason)
     tell "$why"
     printf '<4>%s is unhealthy: %s\\n' "$NAME.service" "$why"
+    save
     case $ON_FAILURE in
       restart) systemctl --no-block restart "$NAME.service" ;;
       stop) systemctl --no-block stop "$NAME.service" ;;

@@ -230,7 +230,11 @@ node label.cjs`);
 
 test('--notify=healthy: started when healthy, again after each start; a check that never succeeds fails it', async () => {
   const check = ['--notify=healthy', '--health-cmd', 'test -e /tmp/ok', '--health-interval', '1s'];
-  const payload = ['sh', '-c', 'rm -f /tmp/ok; sleep 2; touch /tmp/ok; sleep 1; exit 3'];
+  const payload = [
+    'sh',
+    '-c',
+    'rm -f /tmp/ok; sleep 2; touch /tmp/ok; until [ -e /tmp/end ]; do sleep 0.1; done; rm /tmp/end; exit 3',
+  ];
   const began = Date.now();
   stdoutOf(
     await run('--unit', 'hc', '--restart', 'always', ...check, '--health-retries', '9', BUSYBOX, ...payload),
@@ -239,6 +243,7 @@ test('--notify=healthy: started when healthy, again after each start; a check th
   assert.equal((await health('hc'))?.status, 'healthy');
   const { ActiveState, NRestarts } = await unitProperties(machine, 'hc', 'ActiveState', 'NRestarts');
   assert.deepEqual([ActiveState, NRestarts], ['active', '0']);
+  await script('ocictl exec hc touch /tmp/end');
   await waitFor('the second start', async () => {
     const again = await unitProperties(machine, 'hc', 'ActiveState', 'NRestarts');
     return again['ActiveState'] === 'active' && again['NRestarts'] === '1';

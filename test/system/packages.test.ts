@@ -178,7 +178,7 @@ systemctl enable --now --quiet oci-gc.timer`);
   );
   await script('ocictl uninstall --purge kept');
   const end =
-    'systemctl kill -s KILL steady; while systemctl is-active --quiet steady-setup; do sleep 0.1; done';
+    "systemctl kill -s KILL steady; while systemctl list-units --all --plain --no-legend 'steady*' | grep -q .; do sleep 0.1; done";
   if (!meanwhile) await script(end);
   await script(remove);
   if (meanwhile)
