@@ -55,16 +55,13 @@ export async function* readBlobRanges(
           'UNSUPPORTED',
           `${what}: the registry sends it only whole (HTTP ${response.status})`,
         );
-      const isFastEnough = rateGuard(rateWindowMs);
-      let asked = monotonicMs();
-      for await (const piece of readByteranges(response, descriptor.size)) {
-        if (!isFastEnough(piece.bytes.length, monotonicMs() - asked)) throw tooSlow(what);
+      const body = notTooSlow(response.body, what, rateWindowMs);
+      for await (const piece of readByteranges({ ...response, body }, descriptor.size)) {
         for (const wanted of left.take(piece)) {
           received += wanted.bytes.length;
           yield wanted;
         }
         if (piece.offset + piece.bytes.length > batchEnd) break; // more than was asked for
-        asked = monotonicMs();
       }
       first = left.first();
       if (first === undefined || first.offset >= batchEnd) {
@@ -94,6 +91,21 @@ export async function* readBlobRanges(
     if (failures >= policy.attempts) throw failure;
     options.notice(`${failure.message}; going on from byte ${left.first()!.offset}`);
     await sleep(backoffMs(failures, policy), signal);
+  }
+}
+
+/** The body as it comes, headers of parts and all: they, too, could be made to last for days. */
+async function* notTooSlow(
+  body: AsyncIterable<Uint8Array>,
+  what: string,
+  rateWindowMs: number,
+): AsyncGenerator<Uint8Array> {
+  const isFastEnough = rateGuard(rateWindowMs);
+  let asked = monotonicMs();
+  for await (const piece of body) {
+    if (!isFastEnough(piece.length, monotonicMs() - asked)) throw tooSlow(what);
+    yield piece;
+    asked = monotonicMs();
   }
 }
 

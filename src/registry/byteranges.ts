@@ -25,7 +25,10 @@ export function parseContentRange(text: string | undefined, size: number): ByteR
 }
 
 /** Throws PROTOCOL where the response is no such body. */
-export async function* readByteranges(response: HttpResponse, size: number): AsyncGenerator<BlobPiece> {
+export async function* readByteranges(
+  response: Pick<HttpResponse, 'headers'> & { readonly body: AsyncIterable<Uint8Array> },
+  size: number,
+): AsyncGenerator<BlobPiece> {
   const type = header(response, 'content-type') ?? '';
   if (essence(type) === 'multipart/byteranges') {
     const match = BOUNDARY.exec(type);

@@ -12,7 +12,7 @@ import type { HttpResponse } from './http.ts';
 const DETAIL_MAX_CHARS = 1000;
 const BRIEFLY_MS = 5000;
 
-export function header(response: HttpResponse, name: string): string | undefined {
+export function header(response: Pick<HttpResponse, 'headers'>, name: string): string | undefined {
   const value = response.headers[name];
   return Array.isArray(value) ? value[0] : value;
 }
