@@ -5,7 +5,17 @@
  *
  * Invariant: a signature is only kept where it is about this image; whether its key is trusted is asked each time.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { OciError, quote } from './oci/errors.ts';
 import type { StoredImage } from './store/images.ts';
@@ -43,7 +53,7 @@ export function signedImage(store: Store, image: StoredImage): SignedImage {
     'DENIED',
     `image ${nameOf(image)} is stored as plain trees: it has no digest to be signed`,
     {
-      hint: `Convert it: ocictl convert ${image.names[0] ?? image.digest} --store-format composefs`,
+      hint: `Convert it: ocictl convert --to composefs ${image.names[0] ?? image.digest}`,
     },
   );
 }
@@ -86,8 +96,14 @@ export function keptSignatures(image: StoredImage): NamedText[] {
   return names.sort().map((name) => readSignature(join(directory, name)));
 }
 
-/** Keeps the signature beside its image, durably. Throws BAD_SIGNATURE for one of another image. */
+/** Keeps the signature beside its image, durably. Throws BAD_SIGNATURE for one of another image, DENIED in another store. */
 export function keepSignature(store: Store, image: StoredImage, { name, text }: NamedText): void {
+  if (image.store !== store.root)
+    throw new OciError(
+      'DENIED',
+      `image ${nameOf(image)} is in the additional store ${quote(image.store)}, which is only read`,
+      { hint: `Sign it there: ocictl --root ${image.store} sign …` },
+    );
   const signature = parseSignature(text, name);
   const signed = signedImage(store, image);
   if (signature.image !== signed.image || signature.config !== signed.config)
@@ -106,14 +122,18 @@ function signatureDirectory({ directory }: StoredImage): string {
 }
 
 function readSmallFile(path: string, maxBytes: number, code: 'CONFIG' | 'INPUT_NOT_FOUND'): string {
-  let bytes: Buffer;
+  const cannot = (why: string) =>
+    new OciError(code, `cannot read ${quote(path)}: ${why}`, { hint: 'Name a file that can be read.' });
+  let fd: number | undefined;
   try {
-    bytes = readFileSync(path);
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    if (!fstatSync(fd).isFile()) throw cannot('it is no regular file');
+    const bytes = Buffer.alloc(maxBytes + 1); // one too many, for who looks at it
+    return bytes.toString('latin1', 0, readSync(fd, bytes));
   } catch (error) {
-    const { code: errno } = error as NodeJS.ErrnoException;
-    throw new OciError(code, `cannot read ${quote(path)}: ${errno}`, {
-      hint: 'Name a file that can be read.',
-    });
+    if (error instanceof OciError) throw error;
+    throw cannot(String((error as NodeJS.ErrnoException).code));
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
-  return bytes.subarray(0, maxBytes + 1).toString('latin1');
 }

@@ -45,7 +45,7 @@ export function imageRoot(
     imageDigest !== undefined ? '--image-digest' : mode === 'require' ? '--verity=require' : undefined;
   if (composefs === undefined && option !== undefined)
     throw new OciError('UNSUPPORTED', `${option}: image ${nameOf(image)} is stored as plain trees`, {
-      hint: `Convert it: ocictl convert ${image.names[0] ?? image.digest} --store-format composefs`,
+      hint: `Convert it: ocictl convert --to composefs ${image.names[0] ?? image.digest}`,
     });
   if (composefs !== undefined && imageDigest !== undefined && composefs.digest !== imageDigest)
     throw new OciError(

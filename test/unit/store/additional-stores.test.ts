@@ -1,6 +1,7 @@
 /** additional-stores= of oci.conf: found by every command, used by pulls and mounts, never written. Needs root. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { generateKeyPairSync } from 'node:crypto';
 import {
   existsSync,
   lstatSync,
@@ -178,4 +179,30 @@ test('a store on a read-only file system can be read and mounted from', async ()
     /EROFS.*\nhint: The file system is read-only: name another store with --root\.\n$/,
   );
   assert.deepEqual(inodes(other), seen);
+});
+
+test('an image there is signed there, not from here', async () => {
+  const third = join(at.base, 'third');
+  const pulled = await at.run(
+    'oci-pull',
+    ...['--root', third, '--store-format', 'composefs', layout('shared'), 'signed'],
+  );
+  assert.equal(pulled.status, 0, pulled.stderr);
+  writeFileSync(conf, `additional-stores = ${third}\n`);
+  const key = join(at.base, 'key.pem');
+  const { privateKey } = generateKeyPairSync('ed25519');
+  writeFileSync(key, privateKey.export({ type: 'pkcs8', format: 'pem' }));
+  const before = inodes(third);
+  const signed = await run('ocictl', 'sign', 'signed', '--key', key);
+  assert.deepEqual(
+    [signed.status, signed.stderr.split('\n')[0]],
+    [77, `ocictl: image 'signed' is in the additional store '${third}', which is only read`],
+  );
+  assert.deepEqual(inodes(third), before);
+  assert.equal((await at.run('ocictl', '--root', third, 'sign', 'signed', '--key', key)).status, 0);
+
+  execFileSync('mkfifo', [join(at.base, 'fifo')]);
+  const asked = await run('ocictl', 'verify', 'signed', '--key', join(at.base, 'fifo'));
+  assert.equal(asked.status, 78);
+  assert.match(asked.stderr, /fifo': it is no regular file$/m);
 });
