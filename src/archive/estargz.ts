@@ -49,6 +49,21 @@ export function parseEstargzFooter(footer: Buffer, blobSize: number): number {
   return offset;
 }
 
+/** Its header in the tar, as its writers make it. Nothing vouches for the one that comes. */
+const TOC_ENTRY: Omit<TarEntry, 'size'> = {
+  type: 'file',
+  path: TOC_NAME,
+  linkPath: '',
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  mtime: { seconds: 0, nanoseconds: 0 },
+  sparse: false,
+  deviceMajor: 0,
+  deviceMinor: 0,
+  xattrs: undefined,
+};
+
 /** The table as it is, and as the file of the layer that it also is. */
 export interface EstargzToc {
   readonly json: Buffer;
@@ -62,20 +77,15 @@ export async function unpackEstargzToc(
   codecs?: Codecs,
 ): Promise<EstargzToc> {
   const pieces: Buffer[] = [];
-  let entry: TarEntry | undefined;
+  let found = false;
   const parser = createTarParser({
-    entry(found) {
-      if (
-        entry !== undefined ||
-        found.path !== TOC_NAME ||
-        found.type !== 'file' ||
-        found.size > TOC_MAX_BYTES
-      )
+    entry({ path, type, size }) {
+      if (found || path !== TOC_NAME || type !== 'file' || size > TOC_MAX_BYTES)
         throw new OciError(
           'BAD_ARCHIVE',
           `where its footer points to, the layer has something other than its table of contents`,
         );
-      entry = found;
+      found = true;
     },
     data: (bytes) => void pieces.push(Buffer.from(bytes)),
     end() {},
@@ -97,8 +107,8 @@ export async function unpackEstargzToc(
   } finally {
     decompressor.close();
   }
-  if (entry === undefined) throw new OciError('BAD_ARCHIVE', 'the layer has no table of contents');
+  if (!found) throw new OciError('BAD_ARCHIVE', 'the layer has no table of contents');
   const json = Buffer.concat(pieces);
   verifyDigest(json, digest, 'table of contents');
-  return { json, entry };
+  return { json, entry: { ...TOC_ENTRY, size: json.length } };
 }

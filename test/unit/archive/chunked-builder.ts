@@ -189,7 +189,8 @@ export function estargz(
   const toc = { version: 1, entries };
   options.edit?.(toc);
   const json = Buffer.from(JSON.stringify(toc));
-  const tail = Buffer.concat([tarEntry(file('stargz.index.json', json.toString())), Buffer.alloc(1024)]);
+  const table = file('stargz.index.json', json.toString(), { mode: 0 });
+  const tail = Buffer.concat([tarEntry(table), Buffer.alloc(1024)]);
   const blob = Buffer.concat([...members, gzipSync(tail), estargzFooter(blobAt)]);
   const annotations = { 'containerd.io/snapshot/stargz/toc.digest': sha256(json) };
   return built(blob, 'gzip', annotations, Buffer.concat([body, tail]), toc);

@@ -380,6 +380,14 @@ test('the footer of eStargz', async () => {
     'something other than its table of contents',
   );
   await rejectsOci(unpack(table(tar(directory('stargz.index.json')))), 'BAD_ARCHIVE', 'something other');
+  // its digest says nothing of the header before it
+  const json = Buffer.from('{}');
+  const pax = { 'SCHILY.xattr.user.x': 'y' };
+  const odd = file('stargz.index.json', '{}', { mode: 0o4755, uid: 7, gid: 8, mtime: 9, pax });
+  assert.deepEqual(
+    (await unpack(table(tar(odd)), digestOf(json))).entry,
+    (await unpack(table(tar(file('stargz.index.json', '{}', { mode: 0 }))), digestOf(json))).entry,
+  );
   await rejectsOci(
     unpack(table(tar(file('stargz.index.json', '{}')))),
     'DIGEST_MISMATCH',
