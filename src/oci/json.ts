@@ -1,12 +1,12 @@
 /**
  * Strict JSON: what two honest parsers could read differently is refused before anybody acts on it.
  *
- * Invariant: a parsed document has no duplicate key, no `__proto__` key, at most JSON_MAX_DEPTH levels, is valid
- * UTF-8 without a byte order mark, and nothing follows it. The as…() readers give typed values or throw; the
- * optional() reader takes null for "absent", as Go programs write it. Spec: RFC 8259.
+ * Invariant: a parsed document has no duplicate key, no `__proto__` key, at most JSON_MAX_DEPTH levels and
+ * JSON_MAX_CONTAINERS objects and arrays, is valid UTF-8 without a byte order mark, and nothing follows it. The as…()
+ * readers give typed values or throw; the optional() reader takes null for "absent", as Go programs write it. Spec: RFC 8259.
  */
 import { type ErrorCode, escapeControl, OciError, quote } from './errors.ts';
-import { JSON_MAX_DEPTH } from './limits.ts';
+import { JSON_MAX_CONTAINERS, JSON_MAX_DEPTH } from './limits.ts';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -44,6 +44,7 @@ export function parseJson(
  */
 function checkKeysAndDepth(text: string, what: string, code: ErrorCode): void {
   const open: (Set<string> | undefined)[] = []; // the keys of each open object; undefined for an array
+  let containers = 0;
   let keyExpected = false;
   for (let i = 0; i < text.length; i++) {
     switch (text[i]) {
@@ -68,6 +69,8 @@ function checkKeysAndDepth(text: string, what: string, code: ErrorCode): void {
         open.push(text[i] === '{' ? new Set() : undefined);
         if (open.length > JSON_MAX_DEPTH)
           throw new OciError(code, `${what} is nested deeper than ${JSON_MAX_DEPTH} levels`);
+        if (++containers > JSON_MAX_CONTAINERS)
+          throw new OciError(code, `${what} has more than ${JSON_MAX_CONTAINERS} objects and arrays`);
         keyExpected = text[i] === '{';
         break;
       case '}':

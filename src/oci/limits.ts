@@ -11,6 +11,8 @@ export const ERROR_BODY_MAX_BYTES = 64 * 1024;
 export const BLOB_MIN_BYTES_PER_SECOND = 1024;
 /** Nesting of JSON documents. */
 export const JSON_MAX_DEPTH = 64;
+/** Objects and arrays of one document: empty ones take twenty times the memory of their text. */
+export const JSON_MAX_CONTAINERS = 1_000_000;
 export const LAYERS_MAX = 500;
 
 /** Container ids are 0..65535: the width of one user range. */

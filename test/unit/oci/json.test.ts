@@ -42,6 +42,7 @@ test('size, depth, encoding and trailing data are bounded', () => {
   assert.deepEqual(parse('[1,2]', 5), [1, 2]);
   assert.equal(JSON.stringify(parse('['.repeat(64) + ']'.repeat(64))), '['.repeat(64) + ']'.repeat(64));
   refuses('['.repeat(65) + ']'.repeat(65), 'doc is nested deeper than 64 levels');
+  refuses(`[${'{},'.repeat(1_000_000)}0]`, 'doc has more than 1000000 objects and arrays', 4_000_000);
   refuses('['.repeat(4_000_000), 'doc is nested deeper than 64 levels', 4_000_000);
   refuses('\ufeff{}', 'doc begins with a byte order mark');
   refuses(new Uint8Array([0x22, 0xff, 0x22]), 'doc is not valid UTF-8');
