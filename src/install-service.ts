@@ -64,6 +64,18 @@ export async function refuseForeignUnits(name: string, manager: Manager): Promis
     throw foreign(`${name}.service`, fragment);
 }
 
+/** Throws EXISTS where a unit would be another service's, too: web-setup.service is a part of web. */
+export function refuseSharedUnits(root: string, name: string): void {
+  const own = new Set(unitNames(name));
+  for (const { name: other } of listServices(root).filter((each) => each.name !== name)) {
+    const shared = unitNames(other).find((unit) => own.has(unit));
+    if (shared !== undefined)
+      throw new OciError('EXISTS', `unit ${quote(shared)} is a part of service ${quote(other)}`, {
+        hint: 'Choose another name with --name.',
+      });
+  }
+}
+
 function foreign(unit: string, path: string): OciError {
   return new OciError(
     'EXISTS',

@@ -153,16 +153,17 @@ export async function installService(words: InstallWords, output: Output) {
   const request = requestFrom(words); // what is wrong is said before anything is pulled
   const { systemd: manager, features } = await connect(false);
   const { store, places } = await createStoreFromOptions(options);
-  const [{ addVersion, makeCurrent, prune, refuseEdited, refuseForeignUnits }, services, { systemctl }] =
-    await Promise.all([
-      import('../install-service.ts'),
-      import('../services.ts'),
-      import('../systemd/systemctl.ts'),
-    ]);
+  const [installing, services, { systemctl }] = await Promise.all([
+    import('../install-service.ts'),
+    import('../services.ts'),
+    import('../systemd/systemctl.ts'),
+  ]);
+  const { addVersion, makeCurrent, prune } = installing;
   using _lock = await services.lockService(store.root, name, { onWait: output.note });
   try {
-    await refuseForeignUnits(name, manager!);
-    refuseEdited(services.readService(store.root, name));
+    await installing.refuseForeignUnits(name, manager!);
+    installing.refuseSharedUnits(store.root, name);
+    installing.refuseEdited(services.readService(store.root, name));
     const found = await findOrPull(imageName, store, options, output);
     const container = await requestedContainer(request, name, { ...found, store }, places, features, output);
     const { number } = await addVersion(services.readService(store.root, name), request, container, {

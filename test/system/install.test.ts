@@ -412,3 +412,16 @@ test('names of others are left alone', async () => {
   assert.equal((await ocictl('install', BUSYBOX)).status, 64);
   assert.equal(await script('ls -A /var/lib/oci/services'), '');
 });
+
+test('a service is no part of another one', async () => {
+  for (const [first, second] of [
+    ['own', 'own-setup'],
+    ['own-log', 'own'],
+  ] as const) {
+    await install(`${BUSYBOX} --name ${first} true`);
+    const refused = await ocictl('install', BUSYBOX, '--name', second, 'true');
+    assert.equal(refused.status, 73, refused.stderr);
+    assert.match(refused.stderr, / unit 'own-(setup|log)\.service' is a part of service 'own(-log)?'\n/);
+    await uninstall(first);
+  }
+});
