@@ -67,8 +67,9 @@ export interface Machine {
   stop(): Promise<void>;
 }
 
-const BOOT_TIMEOUT_MS = 90_000;
-const STOP_TIMEOUT_SECONDS = 30;
+const BOOT_TIMEOUT_MS = 180_000;
+/** Then it is killed. */
+export const STOP_TIMEOUT_SECONDS = 60;
 /** SIGRTMIN+4 starts poweroff.target (systemd(1), SIGNALS). */
 const POWER_OFF_SIGNAL = 38;
 
@@ -175,6 +176,7 @@ async function start(
     await waitUntilBooted(machine, dir, outermost);
     return machine;
   } catch (error) {
+    openMachines.delete(dir.name);
     outermost.kill('SIGKILL');
     throw error;
   }
@@ -256,6 +258,9 @@ async function powerOff(dir: MachineDir, pid: number): Promise<Lock> {
   return waitForLock(dir.lockPath);
 }
 
+/** The machines that this process has booted or attached to and not stopped, by name. */
+export const openMachines = new Map<string, Machine>();
+
 function openMachine(dir: MachineDir, pid: number): Machine {
   const commands = join(dir.cgroup, 'system.slice/test-console.service');
   /** Every command gets a cgroup of its own below the unit for such commands. */
@@ -271,7 +276,7 @@ function openMachine(dir: MachineDir, pid: number): Machine {
   };
   const run = (argv: readonly string[], options?: RunOptions) =>
     inCgroup((cgroup) => runInside({ pid, cgroup }, argv, options));
-  return {
+  const machine: Machine = {
     name: dir.name,
     pid,
     root: `/proc/${pid}/root`,
@@ -282,7 +287,12 @@ function openMachine(dir: MachineDir, pid: number): Machine {
       stdoutOf(await run(['sh', '-euc', text, 'sh', path, mode.toString(8)], { input: content }));
     },
     interactive: (argv) => inCgroup((cgroup) => runInteractive({ pid, cgroup }, argv)),
-    stop: () => stopMachine(dir, pid),
+    stop() {
+      openMachines.delete(dir.name);
+      return stopMachine(dir, pid);
+    },
   };
+  openMachines.set(dir.name, machine);
+  return machine;
 }
 let commandCount = 0;

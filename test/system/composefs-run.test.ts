@@ -105,7 +105,7 @@ ${await script("head -c 5000 /dev/zero | tr '\\0' x | sha256sum")}
     seen.stderr,
   );
   assert.equal(
-    await script(`oci-run -q --unit held --entrypoint sleep odd 600 >/dev/null
+    await script(`oci-run -q --unit held --stop-signal KILL --entrypoint sleep odd 600 >/dev/null
       getfattr --only-values -n user.note /run/oci/containers/held/mnt/rootfs/opt/big; systemctl stop held`),
     'hello',
   );
@@ -147,11 +147,10 @@ test('root writes, changes, renames and removes; users may not; the next start h
 
 test('what is written is owned by the foreign range on disk, and gone after the stop', async () => {
   await script(
-    `oci-run -q --unit held --user 0 --entrypoint sh odd -c 'echo x >/srv/file; chown 7:8 /srv/file; sleep 600'`,
+    `oci-run -q --unit held --stop-signal KILL --user 0 --entrypoint sh odd -c 'echo x >/srv/file; chown 7:8 /srv/file; touch /srv/done; sleep 600'`,
   );
-  const seen =
-    await script(`for i in $(seq 50); do [ -e ${STORE}/writable/held/data/srv/file ] && break; sleep 0.1; done
-    sleep 0.2; stat -c %u:%g ${STORE}/writable/held/data/srv/file; ocictl --quiet exec held cat /srv/file
+  const seen = await script(`until [ -e ${STORE}/writable/held/data/srv/done ]; do sleep 0.1; done
+    stat -c %u:%g ${STORE}/writable/held/data/srv/file; ocictl --quiet exec held cat /srv/file
     ocictl cp held:/srv/file - | tar -tv --numeric-owner | cut -d' ' -f2`);
   assert.equal(seen, '2147352583:2147352584\nx\n7/8');
   const removed = await ocictl('rm', 'odd');
@@ -160,7 +159,9 @@ test('what is written is owned by the foreign range on disk, and gone after the 
 });
 
 test('neither the objects nor the host’s paths show in the container', async () => {
-  const base = await script('oci-run -q --unit held --user 0 --entrypoint sleep odd 600 >/dev/null; echo');
+  const base = await script(
+    'oci-run -q --unit held --stop-signal KILL --user 0 --entrypoint sleep odd 600 >/dev/null; echo',
+  );
   assert.equal(base, '');
   const B = await rangeOf(machine, 'held');
   const mounts = (await ocictl('exec', 'held', 'cat', '/proc/self/mountinfo')).stdout;
@@ -256,7 +257,9 @@ test('--verity=require: refused where the kernel has none, and for layers', asyn
 });
 
 test('an image that was changed is refused, by its file’s name; also by an installed service', async () => {
-  await script('ocictl --quiet install odd --name kept --user 0 --entrypoint sleep 600 >/dev/null');
+  await script(
+    'ocictl --quiet install odd --name kept --stop-signal KILL --user 0 --entrypoint sleep 600 >/dev/null',
+  );
   await script(`cd ${STORE}/images/*.composefs; cp -a image.cfs /var/tmp/good.cfs; touch -r image.cfs /var/tmp/stamp
     printf X | dd of=image.cfs bs=1 seek=9000 conv=notrunc 2>/dev/null; touch -r /var/tmp/stamp image.cfs`);
   try {

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { afterEach, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sharedMachine, stdoutOf } from '../machine/machine.ts';
-import { assertNothingLeft, BUSYBOX, unitProperties } from './container.ts';
+import { assertNothingLeft, BUSYBOX, endContainers, unitProperties } from './container.ts';
 
 const machine = sharedMachine();
 const run = (...args: string[]) => machine.run(['oci-run', '--quiet', ...args]);
@@ -27,7 +27,7 @@ async function health(unit: string): Promise<Health | null | undefined> {
 }
 
 async function waitFor<T>(what: string, look: () => Promise<T | undefined | false>): Promise<T> {
-  for (const deadline = Date.now() + 20_000; Date.now() < deadline; await sleep(100)) {
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(100)) {
     const seen = await look();
     if (seen !== undefined && seen !== false) return seen;
   }
@@ -45,9 +45,7 @@ before(async () => {
 });
 
 afterEach(async () => {
-  await machine.script(
-    "systemctl list-units --plain --no-legend | grep 'OCI container' | while read -r unit _; do systemctl stop $unit || true; done",
-  );
+  await endContainers(machine);
   await assertNothingLeft(machine);
 });
 
@@ -82,7 +80,7 @@ test('starting, healthy, unhealthy: where it is seen, as whom it runs, what is l
 
   await script('ocictl exec hc rm /tmp/ok');
   const failed = await becomes('hc', 'unhealthy');
-  assert.equal(failed.failingStreak, 2);
+  assert.ok(failed.failingStreak >= 2);
   assert.equal(
     (await unitProperties(machine, 'hc', 'StatusText'))['StatusText'],
     'unhealthy: exit status 1, sleep',
@@ -168,7 +166,7 @@ test('a check whose process leaves the cgroup, and holds what it prints to, ends
     ),
   );
   await becomes('leaver', 'healthy');
-  stdoutOf(await machine.run(['systemctl', 'stop', 'leaver']));
+  await endContainers(machine);
 });
 
 test('a paused container is not judged', async () => {
@@ -180,11 +178,11 @@ test('a paused container is not judged', async () => {
     '--health-retries',
     '1',
     '--health-timeout',
-    '1s',
+    '3s',
   ];
   stdoutOf(await run('--unit', 'hc', ...check, BUSYBOX, 'sleep', '300'));
   await becomes('hc', 'healthy');
-  await script('ocictl pause hc; sleep 4');
+  await script('ocictl pause hc; sleep 5');
   assert.equal((await health('hc'))?.status, 'healthy');
   await script('ocictl resume hc; sleep 2');
   const { status, failingStreak } = (await health('hc'))!;
@@ -221,7 +219,7 @@ node label.cjs`);
   stdoutOf(await run('--unit', 'hc', 'oci:/var/tmp/checked:base', 'sleep', '300'));
   assert.equal((await becomes('hc', 'healthy')).lastOutput, '9\n');
   assert.equal((await unitProperties(machine, 'hc', 'Restart'))['Restart'], 'no');
-  await script('systemctl stop hc');
+  await endContainers(machine);
   await assertNothingLeft(machine);
   stdoutOf(await run('--unit', 'hc', '--no-healthcheck', 'oci:/var/tmp/checked:base', 'sleep', '300'));
   assert.equal(await health('hc'), undefined);
@@ -233,7 +231,7 @@ test('--notify=healthy: started when healthy, again after each start; a check th
   const payload = [
     'sh',
     '-c',
-    'rm -f /tmp/ok; sleep 2; touch /tmp/ok; until [ -e /tmp/end ]; do sleep 0.1; done; rm /tmp/end; exit 3',
+    'rm -f /tmp/ok /tmp/end; sleep 2; touch /tmp/ok; until [ -e /tmp/end ]; do sleep 0.1; done; exit 3',
   ];
   const began = Date.now();
   stdoutOf(
@@ -248,7 +246,7 @@ test('--notify=healthy: started when healthy, again after each start; a check th
     const again = await unitProperties(machine, 'hc', 'ActiveState', 'NRestarts');
     return again['ActiveState'] === 'active' && again['NRestarts'] === '1';
   });
-  await script('systemctl stop hc');
+  await endContainers(machine);
   await assertNothingLeft(machine);
   const failed = await run(
     '--unit',

@@ -6,7 +6,14 @@
  */
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { type BootOptions, bootMachine, type Machine, rebootMachine, stdoutOf } from '../machine/machine.ts';
+import {
+  type BootOptions,
+  bootMachine,
+  type Machine,
+  rebootMachine,
+  STOP_TIMEOUT_SECONDS,
+  stdoutOf,
+} from '../machine/machine.ts';
 import type { Suite } from '../machine/root.ts';
 import { assertNothingLeft, BUSYBOX, NGINX, REGISTRY, unitProperties } from './container.ts';
 
@@ -21,7 +28,7 @@ const script = async (text: string) => stdoutOf(await machine.script(text));
 /** The words as the shell takes them. */
 const install = (words: string) => script(`ocictl install --quiet ${words}`);
 
-/** Busybox as a web server that says which version it is; `bad` ends after half a second, `short` at once; `sick` serves no number. */
+/** Busybox as a web server that says which version it is; `bad` ends soon, `short` at once; `sick` serves no number. */
 const BUILD = `
 # the images are forky's, whose registry may have another user
 find /var/lib/docker-registry -type d -exec chown "$(systemctl show -P User docker-registry):" {} +
@@ -29,7 +36,7 @@ cd /var/tmp
 skopeo copy --quiet --src-tls-verify=false docker://${BUSYBOX} oci:images:base
 for v in 1 2 3 bad short sick; do
   run='echo I am '$v'; mkdir -p /srv; echo '$v' >/srv/index.html; exec httpd -f -p 8081 -h /srv'
-  [ $v != bad ] || run='sleep 0.5; exit 3'
+  [ $v != bad ] || run='sleep 0.1; exit 3'
   [ $v != short ] || run=true
   umoci config --image images:base --tag v$v --config.cmd sh --config.cmd=-c --config.cmd "$run" \\
     --config.stopsignal SIGKILL --config.label version=$v
@@ -44,7 +51,7 @@ async function publish(version: string): Promise<void> {
 
 async function served(): Promise<string> {
   const curl = 'curl --silent --fail http://127.0.0.1:8081/';
-  return (await script(`for i in 1 2 3 4 5 6 7 8 9 10; do ${curl} && exit; sleep 0.2; done; exit 1`)).trim();
+  return (await script(`for i in $(seq 150); do ${curl} && exit; sleep 0.2; done; exit 1`)).trim();
 }
 
 const putBack = () => script(`for path in ${OURS}; do [ ! -e $path.away ] || mv $path.away $path; done`);
@@ -161,7 +168,9 @@ test('a line that systemd does not load keeps the payload from starting', async 
     );
     const { status } = await machine.run(['systemctl', 'start', 'guarded']);
     assert.notEqual(status, 0, key);
-    const journal = await script('journalctl --quiet --output=cat --unit=guarded-setup.service --lines=20');
+    const journal = await script(
+      'journalctl --sync; journalctl --quiet --output=cat --unit=guarded-setup.service --lines=20',
+    );
     assert.match(journal, new RegExp(`refusing to start: systemd has not loaded .*${key}`));
     assert.equal(
       (await unitProperties(machine, 'guarded', 'ExecMainStartTimestampMonotonic'))[
@@ -192,11 +201,16 @@ test('after a boot without Node.js: in order, enabled and disabled with systemct
     printf '[Service]\\nTimeoutStopSec=1\\n' >/etc/systemd/system/second.service.d/short.conf`);
   const begin = Date.now();
   machine = await rebootMachine(machine, OPTIONS);
-  assert.ok(Date.now() - begin < 30_000, 'a paused container does not hold up a shutdown');
+  assert.ok(
+    Date.now() - begin < STOP_TIMEOUT_SECONDS * 1000,
+    'a paused container does not hold up a shutdown',
+  );
   assert.equal((await machine.run(['ocictl', 'ps'])).status, 127);
   assert.equal(await script('systemctl is-active web second'), 'active\nactive\n');
   assert.match(await script('curl --silent --fail http://127.0.0.1:8080/'), /<h1>/);
-  const started = (await script('journalctl --quiet --boot --output=cat --unit=web --unit=second'))
+  const started = (
+    await script('journalctl --sync; journalctl --quiet --boot --output=cat --unit=web --unit=second')
+  )
     .split('\n')
     .flatMap((line) => /^Started (web|second)\.service - OCI container/.exec(line)?.[1] ?? []);
   // before and after: the kernel, whose boots the journal counts, has gone on
@@ -245,7 +259,7 @@ test('update, rollback, and one that comes back by itself', { timeout: 120_000 }
   );
   assert.equal(await served(), '2');
   assert.match(
-    await script('journalctl --quiet --output=cat --unit=app'),
+    await script('journalctl --sync; journalctl --quiet --output=cat --unit=app'),
     /rolled back: version 2 runs again/,
   );
   // it is not tried again, until there is another one
@@ -325,7 +339,7 @@ test('an update is good when the payload is healthy', { timeout: 240_000 }, asyn
   const why = /version 3 .* is not good: it is unhealthy: exit status 1; rolled back: version 2 runs again/;
   assert.match(failed.stderr, why);
   assert.equal(await served(), '2');
-  assert.match(await script('journalctl --quiet --output=cat --unit=app'), why);
+  assert.match(await script('journalctl --sync; journalctl --quiet --output=cat --unit=app'), why);
   assert.equal(stdoutOf(await ocictl('auto-update', '--dry-run')), '');
 
   // with --notify=healthy the same: systemd itself waits

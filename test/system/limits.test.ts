@@ -88,7 +88,10 @@ test('a lack of memory ends the whole container, also with a part of it delegate
 
 test('stats on a terminal goes on until the container has ended', async () => {
   stdoutOf(await machine.run(['oci-run', '--unit', 'counted', BUSYBOX, 'sleep', '600']));
-  const watch = 'script -qefc "ocictl stats counted" /dev/null & sleep 3; ocictl kill counted; wait $!';
+  const watch = `script -qefc "ocictl stats counted" /dev/null >/var/tmp/screen & pid=$!
+    until [ "$(grep -o 'UNIT  *CPU' /var/tmp/screen | wc -l)" -ge 2 ]; do sleep 0.1; done
+    ocictl kill counted; status=0; wait $pid || status=$?
+    cat /var/tmp/screen; rm /var/tmp/screen; exit $status`;
   const { status, stdout } = await machine.script(watch, { env: { TERM: 'xterm' } });
   assert.equal(status, 0);
   assert.ok((stdout.match(/UNIT +CPU +MEMORY/g) ?? []).length >= 2, stdout);

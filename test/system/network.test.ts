@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, before, test } from 'node:test';
 import { sharedMachine, stdoutOf } from '../machine/machine.ts';
-import { assertNothingLeft, BUSYBOX, NGINX, REGISTRY, unitProperties } from './container.ts';
+import { assertNothingLeft, BUSYBOX, endContainers, NGINX, REGISTRY, unitProperties } from './container.ts';
 
 const FEDORA = `${REGISTRY}/fedora-mirror/fedora`;
 const machine = sharedMachine();
@@ -14,6 +14,9 @@ const inside = (unit: string, script: string) => machine.run(['ocictl', 'exec', 
 const stop = async (...units: string[]) => {
   stdoutOf(await machine.run(['systemctl', 'stop', ...units]));
 };
+/** What a web server says once it is up. */
+const fetched = (tool: string, url: string) =>
+  `for i in $(seq 150); do ${tool} ${url} 2>/dev/null && exit; sleep 0.2; done; exit 1`;
 const SLEEP = ['sh', '-c', 'trap "exit 0" TERM; while :; do sleep 0.1; done'];
 const serve = (port: number, word: string) =>
   `mkdir /www; echo ${word} >/www/index.html; trap "exit 0" TERM; httpd -p ${port} -h /www; while :; do sleep 0.1; done`;
@@ -32,7 +35,7 @@ let state = '';
 async function assertAsBefore(): Promise<void> {
   await assertNothingLeft(machine);
   let now = '';
-  for (const deadline = Date.now() + 5000; Date.now() < deadline; ) {
+  for (const deadline = Date.now() + 30_000; Date.now() < deadline; ) {
     now = await text(STATE);
     if (now === state) return;
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -49,9 +52,7 @@ before(async () => {
 });
 // a test that fails half-way leaves no container to the next
 afterEach(async () => {
-  await text(
-    "systemctl list-units --plain --no-legend | grep 'OCI container ' | while read -r unit _; do systemctl stop $unit || true; done",
-  );
+  await endContainers(machine);
   await assertAsBefore();
 });
 
@@ -103,7 +104,7 @@ test('two containers reach each other by address, unit and host name; another ne
   );
   stdoutOf(await run('--unit', 'far', '--network', 'bridge:db', BUSYBOX, ...SLEEP));
   try {
-    assert.equal(stdoutOf(await inside('two', 'wget -qO- http://10.90.0.77/')), 'one\n');
+    assert.equal(stdoutOf(await inside('two', fetched('wget -qO-', 'http://10.90.0.77/'))), 'one\n');
     assert.equal(stdoutOf(await inside('two', 'wget -qO- http://[fd90::4d]/')), 'one\n');
     assert.equal(stdoutOf(await inside('two', 'wget -qO- http://one/')), 'one\n');
     assert.match(stdoutOf(await inside('one', 'nslookup second')), /10\.90\.0\.\d+/);
@@ -152,17 +153,21 @@ test('UDP, ranges, one address of the host, and its own published port', async (
     machine.run([
       'bash',
       '-c',
-      `for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3
+      `for i in $(seq 60); do sleep 0.3
       exec 3<>/dev/${kind}/${address}/${port} && echo ${kind} >&3 && timeout 1 head -n1 <&3 | grep . && exit
       done 2>/dev/null; exit 1`,
     ]);
   assert.equal(stdoutOf(await ask('udp', '127.0.0.1', 5353)), 'udp\n');
   assert.equal(stdoutOf(await ask('tcp', '127.0.0.1', 7001)), 'tcp\n');
-  assert.notEqual((await ask('tcp', '10.90.0.1', 7001)).status, 0);
+  const closed = 'exec 3<>/dev/tcp/10.90.0.1/7001';
+  assert.notEqual((await machine.run(['bash', '-c', closed])).status, 0);
   await stop('udp');
 
   await started('--unit', 'hairpin', '-p', '8081:80', BUSYBOX, 'sh', '-c', serve(80, 'mirror'));
-  assert.equal(stdoutOf(await inside('hairpin', 'wget -T5 -qO- http://10.90.0.1:8081/')), 'mirror\n');
+  assert.equal(
+    stdoutOf(await inside('hairpin', fetched('wget -T5 -qO-', 'http://10.90.0.1:8081/'))),
+    'mirror\n',
+  );
   await stop('hairpin');
 });
 
@@ -181,7 +186,7 @@ test('a port of the host that is not named is a free one, which ps and port tell
   );
   const [web, ...udp] = (await text('ocictl port any')).split('\n');
   const [, first = ''] = /^80\/tcp -> 0\.0\.0\.0:(\d{5})$/.exec(web!) ?? [];
-  assert.equal(await text(`curl -sS --retry 5 --retry-connrefused http://127.0.0.1:${first}/`), 'any');
+  assert.equal(await text(fetched('curl -fsS', `http://127.0.0.1:${first}/`)), 'any');
   const number = Number(/:(\d{5})$/.exec(udp[0]!)?.[1]);
   assert.deepEqual(udp, [`81/udp -> 127.0.0.1:${number}`, `82/udp -> 127.0.0.1:${number + 1}`]);
   assert.equal(await text('ocictl port any 82/udp'), `127.0.0.1:${number + 1}`);
@@ -199,7 +204,8 @@ test('a port of the host that is not named is a free one, which ps and port tell
 
 test('a port that is in use is refused, whoever has it, and the container that has it serves on', async () => {
   await text(
-    `systemd-run -q --unit listener perl -MIO::Socket -e 'my $s = IO::Socket::INET->new(Listen => 1, LocalPort => 8090); sleep 99'; sleep 0.3`,
+    `systemd-run -q --unit listener perl -MIO::Socket -e 'my $s = IO::Socket::INET->new(Listen => 1, LocalPort => 8090); sleep 99'
+    until ss -Hltn sport = :8090 | grep -q LISTEN; do sleep 0.05; done`,
   );
   const refused = await run('--unit', 'late', '-p', '8089-8091:80-82', BUSYBOX, 'true');
   await text('systemctl stop listener');
@@ -211,7 +217,7 @@ test('a port that is in use is refused, whoever has it, and the container that h
   const second = await run('--unit', 'second', '-p', '8090:80', BUSYBOX, 'true');
   assert.equal(second.status, 69);
   assert.match(second.stderr, /port 8090\/tcp is published by first/);
-  assert.equal(await text('curl -sS http://127.0.0.1:8090/'), 'first');
+  assert.equal(await text(fetched('curl -fsS', 'http://127.0.0.1:8090/')), 'first');
   await stop('first');
 });
 
@@ -233,8 +239,10 @@ test('a payload that is killed, and a setup that fails half-way, leave nothing',
     serve(80, 'again'),
   );
   const address = await text('ls /run/oci/network/ipam/oci0');
-  await text('systemctl kill --signal=KILL again; sleep 0.5');
-  assert.equal(await text('curl -sS --retry 5 --retry-connrefused http://127.0.0.1:8092/'), 'again');
+  await text(
+    'systemctl kill --signal=KILL again; until [ $(systemctl show -P NRestarts again) = 1 ]; do sleep 0.05; done',
+  );
+  assert.equal(await text(fetched('curl -fsS', 'http://127.0.0.1:8092/')), 'again');
   assert.equal(await text('ls /run/oci/network/ipam/oci0'), address);
   await stop('again');
   await assertAsBefore();
@@ -349,7 +357,7 @@ test('a joined network: all ports and ping, another range; it ends with the cont
       await machine.run([
         'bash',
         '-c',
-        'for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2; : </dev/tcp/127.0.0.1/8093 && exit; done',
+        'for i in $(seq 150); do : </dev/tcp/127.0.0.1/8093 && exit; sleep 0.2; done; exit 1',
       ])
     ).status,
     0,
@@ -393,7 +401,7 @@ test('--socket: the first connection starts the payload, which takes it over; re
   );
   assert.equal(out, 'lazy.service\n');
   assert.equal((await unitProperties(machine, 'lazy', 'ActiveState'))['ActiveState'], 'inactive');
-  const get = () => text('bash -c "timeout 9 cat </dev/tcp/127.0.0.1/8094"');
+  const get = () => text('bash -c "timeout 60 cat </dev/tcp/127.0.0.1/8094"');
   assert.equal(await get(), 'served by 1');
   // it has ended, and starts once more
   assert.equal(await get(), 'served by 1');

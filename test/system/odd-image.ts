@@ -156,7 +156,6 @@ export function odd(title: string, cases: readonly Case[]): void {
           ];
           const result = await machine.run(image.stop ? ['sh', '-c', STOP, unit, ...argv] : argv, {
             input: '',
-            timeoutMs: 30_000,
             ...(image.env === undefined ? {} : { env: image.env }),
           });
           judge(

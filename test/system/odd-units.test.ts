@@ -140,7 +140,7 @@ test('labels stay annotations: no property, no journal line', async () => {
   assert.equal(User, 'oci-odd-label');
   const lines = stdoutOf(
     await machine.script(
-      'id=$(systemctl show -P InvocationID odd-label); for i in $(seq 50); do journalctl --sync; journalctl -o json _SYSTEMD_INVOCATION_ID=$id | grep -q \'"MESSAGE":"one"\' && break; sleep 0.1; done; journalctl -o json _SYSTEMD_INVOCATION_ID=$id; systemctl stop odd-label',
+      'id=$(systemctl show -P InvocationID odd-label); for i in $(seq 150); do journalctl --sync; journalctl -o json _SYSTEMD_INVOCATION_ID=$id | grep -q \'"MESSAGE":"one"\' && break; sleep 0.1; done; journalctl -o json _SYSTEMD_INVOCATION_ID=$id; systemctl stop odd-label',
     ),
   );
   const entries = lines

@@ -5,10 +5,15 @@
 import assert from 'node:assert/strict';
 import { afterEach, before, test } from 'node:test';
 import { sharedMachine, stdoutOf } from '../machine/machine.ts';
-import { assertNothingLeft, BUSYBOX, NGINX, unitProperties } from './container.ts';
+import { assertNothingLeft, BUSYBOX, endContainers, NGINX } from './container.ts';
 
 const machine = sharedMachine();
 const script = async (text: string) => stdoutOf(await machine.script(text));
+/** Waits until the journal has what 'kept' printed: a line of its present run that matches. */
+const printed = (pattern: string) =>
+  script(`id=$(systemctl show -P InvocationID kept)
+    lines() { journalctl --sync; journalctl --quiet --output=cat _SYSTEMD_UNIT=kept.service _SYSTEMD_INVOCATION_ID=$id; }
+    for i in $(seq 150); do lines | grep -qx '${pattern}' && break; sleep 0.1; done; lines`);
 const PRIVATE = '/var/lib/private/kept /var/cache/private/kept /var/log/private/kept';
 
 before(async () => {
@@ -16,9 +21,9 @@ before(async () => {
 });
 
 afterEach(async () => {
+  await endContainers(machine);
   await script(`
     for name in $(ls /var/lib/oci/services 2>/dev/null); do ocictl --quiet uninstall --purge $name; done
-    systemctl list-units --plain --no-legend | grep 'OCI container' | while read -r unit _; do systemctl stop $unit || true; done
     umount /etc/kept 2>/dev/null || true
     rm -rf /var/tmp/conf ${PRIVATE} /var/lib/kept /var/cache/kept /var/log/kept /etc/kept /var/lib/oci/volumes/*`);
   await assertNothingLeft(machine);
@@ -35,7 +40,9 @@ test("directories of the unit's own: the user writes them, they stay, and the ho
     ! echo x 2>/dev/null >/etc/mine/new || exit 5
     stat -c "%u:%g %a" /srv/state /etc/mine/conf; wc -l </srv/state/starts; trap "exit 0" TERM; while :; do sleep 0.1; done'`;
   await script(`ocictl install --quiet ${BUSYBOX} --name kept --user 7:8 --now ${directories} ${payload}`);
-  await script('systemctl restart kept; systemctl is-active kept; journalctl --sync');
+  await printed('1');
+  await script('systemctl restart kept; systemctl is-active kept');
+  await printed('2');
   assert.equal(
     // 257 stops the sleep as well, and the shell says so
     await script('journalctl --quiet --output=cat _SYSTEMD_UNIT=kept.service | grep -v Terminated'),
@@ -48,7 +55,7 @@ test("directories of the unit's own: the user writes them, they stay, and the ho
     '0 0 700\n2147352583 2147352584 755\nprivate/kept\n2\n',
   );
   await script(`ocictl --quiet install ${BUSYBOX} --name kept --user 7:8 --now ${directories} ${payload}`);
-  assert.equal(await script('wc -l </var/lib/kept/starts'), '3\n');
+  await printed('3');
   stdoutOf(await machine.run(['ocictl', '--quiet', 'uninstall', 'kept']));
   assert.equal(await script('wc -l </var/lib/kept/starts'), '3\n');
   await script(`ocictl --quiet install ${BUSYBOX} --name kept --user 7:8 --now ${directories} ${payload}`);
@@ -94,7 +101,7 @@ test('credentials: plain, encrypted, set; of the user alone; nowhere else', asyn
     "--user 7:8 --credential plain:/var/tmp/plain --credential 'odd= é%\\\"$x' --credential-encrypted sealed:/var/tmp/sealed";
   const payload = `sh -c '
     cd $CREDENTIALS_DIRECTORY; echo $PWD; for each in *; do echo "$each: $(cat $each)"; done
-    stat -c "%u:%g %a %n" . *; ! echo x 2>/dev/null >new || echo written; grep " $PWD " /proc/self/mountinfo | grep -o ramfs
+    stat -c "%u:%g %a %n" . *; ! echo x 2>/dev/null >new || echo written; grep " $PWD " /proc/self/mountinfo | grep -o ramfs; echo end
     trap "exit 0" TERM; while :; do sleep 0.1; done'`;
   const expected = `/run/secrets
 odd:  é%\\"$x
@@ -106,13 +113,9 @@ sealed: sealed secret
 7:8 400 sealed
 ramfs
 ramfs
+end
 `;
-  const said = async () => {
-    const { InvocationID } = await unitProperties(machine, 'kept', 'InvocationID');
-    return script(
-      `sleep 0.3; journalctl --sync; journalctl --quiet --output=cat _SYSTEMD_UNIT=kept.service _SYSTEMD_INVOCATION_ID=${InvocationID}`,
-    );
-  };
+  const said = () => printed('end');
   await script(`oci-run --quiet --unit kept ${options} ${BUSYBOX} ${payload}`);
   assert.equal(await said(), expected);
   assert.equal(await script("ocictl exec kept sh -c 'cat $CREDENTIALS_DIRECTORY/plain'"), 'plain secret');
@@ -148,13 +151,8 @@ test('an installed service keeps the images that it mounts', async () => {
   const refused = await machine.run(['ocictl', 'rm', NGINX]);
   assert.equal(refused.status, 75);
   assert.match(refused.stderr, /service 'kept' uses it/);
-  await script(
-    `ocictl untag ${NGINX}; ocictl --quiet gc --grace 0; systemctl start kept; sleep 0.3; journalctl --sync`,
-  );
-  assert.equal(
-    await script('journalctl --quiet --output=cat _SYSTEMD_UNIT=kept.service --lines=1'),
-    '/other/passwd\n',
-  );
+  await script(`ocictl untag ${NGINX}; ocictl --quiet gc --grace 0; systemctl start kept`);
+  assert.equal(await printed('/other/passwd'), '/other/passwd\n');
   stdoutOf(await machine.run(['ocictl', '--quiet', 'uninstall', 'kept']));
   assert.equal(await script('ls /var/lib/oci/roots'), '');
   stdoutOf(await machine.run(['oci-pull', '--quiet', NGINX]));

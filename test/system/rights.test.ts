@@ -119,7 +119,10 @@ for (const [what, options, rights] of CASES)
   });
 
 test('exec, in a container that has written such files since its start', async () => {
-  const run = ['oci-run', '--unit', 'hostile', '--user', '33', '--cap-drop', 'ALL', ...VOLUMES];
+  const run = [
+    ...['oci-run', '--unit', 'hostile', '--stop-signal', 'KILL'],
+    ...['--user', '33', '--cap-drop', 'ALL', ...VOLUMES],
+  ];
   stdoutOf(
     await machine.run([...run, '-e', 'LD_PRELOAD=/preload.so', '--entrypoint', 'sleep', NGINX, '600']),
   );
@@ -157,12 +160,12 @@ test('a container with CAP_SYS_ADMIN cannot have exec and health checks start it
 mkdir -m 777 ${FILES}/probe
 printf '#!/bin/sh\\ngrep Cap /proc/self/status >>/probe/ran\\n' >${FILES}/ld.so
 chmod 755 ${FILES}/ld.so
-oci-run --quiet --unit covering --cap-drop ALL --cap-add SYS_ADMIN -v ${FILES}/ld.so:/ld.so -v ${FILES}/probe:/probe \\
+oci-run --quiet --unit covering --stop-signal KILL --cap-drop ALL --cap-add SYS_ADMIN -v ${FILES}/ld.so:/ld.so -v ${FILES}/probe:/probe \\
   --health-cmd 'true' --health-interval 1s --health-retries 1 ${BUSYBOX} sh -c '
     exec unshare -m sh -c "mount -t tmpfs none /run/.oci && cp /ld.so /run/.oci/ && touch /probe/ready; sleep 600"' >/dev/null
-for i in $(seq 100); do [ ! -e ${FILES}/probe/ready ] || break; sleep 0.1; done
+for i in $(seq 300); do [ ! -e ${FILES}/probe/ready ] || break; sleep 0.1; done
 ocictl exec covering true || echo status $?
-for i in $(seq 100); do
+for i in $(seq 300); do
   systemctl show -P StatusText covering | grep -q ^unhealthy && break
   sleep 0.1
 done

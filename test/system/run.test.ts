@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, before, test } from 'node:test';
 import { type RunOptions, type RunResult, sharedMachine, stdoutOf } from '../machine/machine.ts';
-import { assertNothingLeft, BUSYBOX, NGINX, rangeOf, unitProperties } from './container.ts';
+import { assertNothingLeft, BUSYBOX, endContainers, NGINX, rangeOf, unitProperties } from './container.ts';
 
 const machine = sharedMachine();
 const run = (...args: string[]) => machine.run(['oci-run', ...args]);
@@ -27,9 +27,7 @@ before(async () => {
 
 // a test that fails half-way leaves no container to the next
 afterEach(async () => {
-  await machine.script(
-    "systemctl list-units --plain --no-legend | grep 'OCI container' | while read -r unit _; do systemctl stop $unit || true; done",
-  );
+  await endContainers(machine);
   await assertNothingLeft(machine);
 });
 
@@ -52,7 +50,7 @@ test('a web server: limits, identity, range, live change, stop', async () => {
 
   const page = stdoutOf(
     await machine.script(
-      'for i in 1 2 3 4 5 6 7 8 9 10; do curl -fsS http://127.0.0.1:8080/ && exit; sleep 0.2; done; exit 1',
+      'for i in $(seq 150); do curl -fsS http://127.0.0.1:8080/ && exit; sleep 0.2; done; exit 1',
     ),
   );
   assert.match(page, /<h1>/);
@@ -102,7 +100,7 @@ test('a web server: limits, identity, range, live change, stop', async () => {
   assert.equal(namespaces.trim(), 'net');
 
   const journal = stdoutOf(
-    await machine.run(['journalctl', '--output=json', '--unit=web', 'OCI_UNIT=web.service']),
+    await machine.script('journalctl --sync; journalctl --output=json --unit=web OCI_UNIT=web.service'),
   );
   const entry = JSON.parse(journal.split('\n')[0]!);
   assert.equal(entry.OCI_IMAGE, `${NGINX}:latest`);
@@ -140,7 +138,9 @@ test('restart keeps the container, a crash ends it, and both leave nothing', asy
   stdoutOf(await machine.run(['systemctl', 'restart', 'again']));
   assert.equal(await rangeOf(machine, 'again'), range);
   const { MainPID } = await unitProperties(machine, 'again', 'MainPID');
-  assert.equal(stdoutOf(await machine.run(['cat', `/proc/${MainPID}/root/count`])), 'x\nx\n');
+  const count = `/proc/${MainPID}/root/count`;
+  const counted = `until [ "$(wc -l <${count})" = 2 ]; do sleep 0.1; done; cat ${count}`;
+  assert.equal(stdoutOf(await machine.script(counted)), 'x\nx\n');
   stdoutOf(await machine.run(['kill', '-KILL', MainPID!]));
   await assertNothingLeft(machine);
 });
@@ -222,7 +222,7 @@ test('what is written to /dev/stdout and /dev/stderr by name reaches the journal
     ),
   );
   const seen = await machine.script(
-    'for i in $(seq 50); do journalctl --sync; journalctl --output=cat --unit=longer | grep -q "tick 3" && exit; sleep 0.1; done; exit 1',
+    'for i in $(seq 150); do journalctl --sync; journalctl --output=cat --unit=longer | grep -q "tick 3" && exit; sleep 0.1; done; exit 1',
   );
   assert.equal(seen.status, 0);
   stdoutOf(await machine.run(['systemctl', 'stop', 'longer']));

@@ -34,13 +34,13 @@ test('two instances at once: each has its own, and %i where it was written', asy
   assert.equal(namespaces.trim(), '2');
   for (const name of ['a', 'b']) {
     const said = await script(
-      `journalctl --sync; journalctl --quiet --output=cat _SYSTEMD_UNIT=web@${name}.service`,
+      `until [ -e /var/lib/oci/volumes/shared/me-${name} ]; do sleep 0.1; done; journalctl --sync; journalctl --quiet --output=cat _SYSTEMD_UNIT=web@${name}.service`,
     );
     assert.equal(said, `me-${name} %i web-${name}\n`);
     assert.equal(await script(`ls /var/lib/web@${name}/`), `me-${name}\n`);
   }
   assert.equal(await script('ls /var/lib/oci/volumes/shared'), 'me-a\nme-b\n');
-  await script(`for i in $(seq 50); do
+  await script(`for i in $(seq 150); do
     ocictl ps --json | grep -c '"status": "healthy"' | grep -qx 2 && exit; sleep 0.2; done; exit 1`);
 });
 

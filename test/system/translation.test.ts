@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, before, test } from 'node:test';
 import { type RunResult, sharedMachine, stdoutOf } from '../machine/machine.ts';
-import { assertNothingLeft, BUSYBOX, rangeOf, unitProperties } from './container.ts';
+import { assertNothingLeft, BUSYBOX, endContainers, rangeOf, unitProperties } from './container.ts';
 
 const machine = sharedMachine();
 const run = (...args: string[]) => machine.run(['oci-run', ...args]);
@@ -34,9 +34,8 @@ before(async () => {
 });
 
 afterEach(async () => {
-  await machine.script(
-    "systemctl list-units --plain --no-legend | grep 'OCI container' | while read -r unit _; do systemctl stop $unit || true; done; systemctl reset-failed",
-  );
+  await endContainers(machine);
+  await machine.run(['systemctl', 'reset-failed']);
   await assertNothingLeft(machine);
 });
 
@@ -510,7 +509,8 @@ test('joined network, masked paths, rlimits and the rest of a bundle', async () 
     UMask: '0077',
   };
   assert.deepEqual(await unitProperties(machine, 'rest', ...Object.keys(wanted)), wanted);
-  stdoutOf(await machine.script('systemctl stop rest other.slice; ip netns del joined'));
+  await endContainers(machine);
+  stdoutOf(await machine.script('systemctl stop other.slice; ip netns del joined'));
 });
 
 test('what cannot be honoured is refused by name', async () => {
