@@ -7,10 +7,11 @@
  * outside: it brings a native binary.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { build, type Plugin } from 'esbuild';
+import { AT_FDCWD, RENAME_EXCHANGE, renameat2 } from '../src/host/syscalls.ts';
 import { main, PROJECT_DIR, step, TaskFailed } from './step.ts';
 
 const PROGRAMS = ['oci-pull', 'oci-run', 'ocictl'];
@@ -125,8 +126,11 @@ export async function buildPrograms(): Promise<void> {
     renderManuals(join(fresh, 'man'));
     await writeCompletions(join(fresh, 'completions'));
     const dist = join(PROJECT_DIR, 'dist');
-    rmSync(dist, { recursive: true, force: true });
-    renameSync(fresh, dist);
+    // Exchanged: somebody who installs what is there meanwhile, as a test beside this one, finds all of it.
+    mkdirSync(dist, { recursive: true });
+    if (renameat2(AT_FDCWD, fresh, AT_FDCWD, dist, RENAME_EXCHANGE) < 0)
+      throw new TaskFailed(`cannot put ${fresh} in the place of ${dist}`);
+    rmSync(fresh, { recursive: true });
   });
 }
 
