@@ -4,7 +4,9 @@
  * Invariant: a program that fails makes the task fail, with the program's name and status in the message.
  */
 import { spawn } from 'node:child_process';
-import { dirname } from 'node:path';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const PROJECT_DIR = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -58,6 +60,21 @@ export function command(argv: readonly string[], options: CommandOptions = {}): 
         );
     });
   });
+}
+
+/**
+ * For as long as `work` takes, what Node.js compiles is kept for the processes that `work` starts: TypeScript loads three
+ * times as fast then.
+ */
+export async function withCompileCache<T>(work: () => Promise<T>): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), 'ocictl-compiled-'));
+  process.env['NODE_COMPILE_CACHE'] = directory;
+  try {
+    return await work();
+  } finally {
+    delete process.env['NODE_COMPILE_CACHE'];
+    rmSync(directory, { recursive: true, force: true });
+  }
 }
 
 /** Runs a task's main function; an error becomes one message and a status, and a stack only when it was not foreseen. */

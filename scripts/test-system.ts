@@ -15,7 +15,7 @@ import { type Machine, prepareMachine } from '../test/machine/machine.ts';
 import type { Suite } from '../test/machine/root.ts';
 import { withMachine } from '../test/machine/with-machine.ts';
 import { buildPrograms } from './build.ts';
-import { main, PROJECT_DIR, step, TaskFailed } from './step.ts';
+import { main, PROJECT_DIR, step, TaskFailed, withCompileCache } from './step.ts';
 
 interface Group {
   readonly suite: Suite;
@@ -109,7 +109,7 @@ async function runGroups(groups: readonly Group[]): Promise<void> {
       ended.push(...(await runGroup(group)));
   };
   await step('Running the system tests', () =>
-    Promise.all(Array.from({ length: Math.min(2, availableParallelism()) }, lane)),
+    withCompileCache(() => Promise.all(Array.from({ length: Math.min(2, availableParallelism()) }, lane))),
   );
   const sum = (count: (each: Ended) => number) => ended.reduce((total, each) => total + count(each), 0);
   console.log(`${sum(({ passed }) => passed)} passed, ${sum(({ failed }) => failed)} failed`);

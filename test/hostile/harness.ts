@@ -30,7 +30,7 @@ export const scratch = mkdtempSync('/var/tmp/ocictl-hostile-');
 export const OUTSIDE = join(scratch, 'outside');
 mkdirSync(OUTSIDE);
 // Every pull starts threads, and those read their program: keep it compiled.
-process.env['NODE_COMPILE_CACHE'] = join(scratch, 'compiled');
+process.env['NODE_COMPILE_CACHE'] ??= join(scratch, 'compiled');
 writeFileSync(join(OUTSIDE, 'secret'), 'secret of the host');
 const UNTOUCHED = inodes(OUTSIDE);
 

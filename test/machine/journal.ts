@@ -9,6 +9,8 @@ const NOISE = [
   /Supervising process \d+ which is not our child/,
   / docker-registry\[\d+\]: /,
   / Consumed [0-9.]+m?s CPU time/,
+  /\.mount: Deactivated successfully/,
+  /Accepting user\/group name .* strict user\/group name rules/,
 ];
 
 /** The last lines since `begin` (milliseconds since 1970), without what is the same for everybody. */

@@ -20,6 +20,7 @@ import { screenText } from '../../../src/cli/stats-command.ts';
 import { VERSION } from '../../../src/cli/version.ts';
 import type { ChainID, DiffID, Digest } from '../../../src/oci/digest.ts';
 import { OciError } from '../../../src/oci/errors.ts';
+import { CHILD_ENVIRONMENT } from '../child-environment.ts';
 import { rejectsOci } from '../expect-error.ts';
 
 const base = mkdtempSync(join(tmpdir(), 'oci-cli-'));
@@ -29,7 +30,7 @@ const REPOSITORY = resolve(import.meta.dirname, '../../..');
 function run(program: string, args: string[], env: NodeJS.ProcessEnv = {}) {
   return spawnSync(process.execPath, [join(REPOSITORY, `src/cli/${program}.ts`), ...args], {
     encoding: 'utf8',
-    env: { PATH: process.env['PATH'], HOME: base, ...env },
+    env: { ...CHILD_ENVIRONMENT, HOME: base, ...env },
   });
 }
 

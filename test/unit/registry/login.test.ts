@@ -31,6 +31,7 @@ import {
   mergeRegistriesConf,
   parseRegistriesConf,
 } from '../../../src/registry/registries-conf.ts';
+import { CHILD_ENVIRONMENT } from '../child-environment.ts';
 import { type Handler, send, serve } from './fake-registry.ts';
 
 const top = mkdtempSync(join(tmpdir(), 'ocictl-login-'));
@@ -59,7 +60,7 @@ interface Ran {
 /** Not spawnSync(): the registry is in this process. */
 function run(command: string, args: string[], env: NodeJS.ProcessEnv, input = ''): Promise<Ran> {
   return new Promise((done, reject) => {
-    const child = spawn(command, args, { env: { PATH: process.env['PATH'], ...env } });
+    const child = spawn(command, args, { env: { ...CHILD_ENVIRONMENT, ...env } });
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text) => {
@@ -236,7 +237,7 @@ async function onTerminal(
 ) {
   const words = [process.execPath, ...args].map((word) => `'${word}'`).join(' ');
   const child = spawn('script', ['-qefc', words, '/dev/null'], {
-    env: { PATH: process.env['PATH'], ...env },
+    env: { ...CHILD_ENVIRONMENT, ...env },
   });
   t.after(() => child.kill('SIGKILL'));
   let screen = '';

@@ -5,6 +5,7 @@ import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { mountsBelow, unmount } from '../../../src/host/mount.ts';
+import { CHILD_ENVIRONMENT } from '../child-environment.ts';
 
 export interface Ended {
   readonly status: number | null;
@@ -25,7 +26,7 @@ export function scratch(prefix: string) {
   const base = mkdtempSync(join(tmpdir(), prefix));
   const root = join(base, 'store');
   const runRoot = join(base, 'run');
-  const env = { PATH: process.env['PATH'], HOME: join(base, 'home'), LC_ALL: 'C' };
+  const env = { ...CHILD_ENVIRONMENT, HOME: join(base, 'home'), LC_ALL: 'C' };
   const start = (program: string, ...args: string[]): Running => {
     const child = spawn(
       process.execPath,
@@ -87,9 +88,9 @@ export function inodes(directory: string): string[] {
     });
 }
 
-/** Resolves when `condition` holds; throws after ten seconds. */
+/** Resolves when `condition` holds; throws after a minute. */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  const end = Date.now() + 10_000;
+  const end = Date.now() + 60_000;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`waited in vain for ${what}`);
     await new Promise((done) => setTimeout(done, 5));
