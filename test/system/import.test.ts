@@ -254,7 +254,7 @@ const filesOf = (name: string) =>
   `${PLACE}/${name}/*.container $(ls ${PLACE}/${name}/*.[vni]* | grep -v '\\.env$')`;
 
 for (const [name, { refused, services, check }] of Object.entries(CASES))
-  test(`${name}: what is refused, and the service runs`, { timeout: 300_000 }, async () => {
+  test(`${name}: what is refused, and the service runs`, { timeout: 900_000 }, async () => {
     const strict = await machine.script(`ocictl import --quiet ${filesOf(name)} --dry-run`);
     const lines = strict.stderr.split('\n').filter((line) => line.startsWith(`ocictl: ${PLACE}/`));
     assert.equal(lines.length, refused.length, strict.stderr);

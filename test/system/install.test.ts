@@ -189,7 +189,7 @@ test('a line that systemd does not load keeps the payload from starting', async 
 });
 
 test('after a boot without Node.js: in order, enabled and disabled with systemctl, a fresh range', {
-  timeout: 240_000,
+  timeout: 900_000,
 }, async () => {
   await install(`${NGINX} --name web --network host --enable`);
   const second = `sh -c 'date >>/kept/starts; trap "exit 0" TERM; while :; do sleep 0.2; done'`;
@@ -240,7 +240,7 @@ test('after a boot without Node.js: in order, enabled and disabled with systemct
   assert.equal(await script('ls -A /var/lib/oci/volumes'), '');
 });
 
-test('update, rollback, and one that comes back by itself', { timeout: 120_000 }, async () => {
+test('update, rollback, and one that comes back by itself', { timeout: 900_000 }, async () => {
   await publish('1');
   await install(`${APP} --name app --network host --now --health-grace 1 --auto-update registry`);
   assert.equal(await served(), '1');
@@ -321,7 +321,7 @@ test('update, rollback, and one that comes back by itself', { timeout: 120_000 }
   assert.equal((await ocictl('uninstall', 'app')).status, 0);
 });
 
-test('an update is good when the payload is healthy', { timeout: 240_000 }, async () => {
+test('an update is good when the payload is healthy', { timeout: 900_000 }, async () => {
   await publish('1');
   const check = `--health-cmd 'grep -q [0-9] /srv/index.html' --health-interval 1s --health-retries 2 --health-timeout 10s`;
   await install(
@@ -354,7 +354,7 @@ test('an update is good when the payload is healthy', { timeout: 240_000 }, asyn
 });
 
 test('killed at any point, an update leaves the old version or the new one', {
-  timeout: 240_000,
+  timeout: 900_000,
 }, async () => {
   await publish('1');
   await install(`${APP} --name app --network host --now --health-grace 0`);
