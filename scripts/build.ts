@@ -1,12 +1,12 @@
 /**
  * `npm run build`: bundles the programs into dist/, renders the manual pages, and writes the completions.
  *
- * Each program is one CommonJS file beside a launcher of two lines: loading modules one by one took longer than
- * running them (a quarter of oci-run's CPU), and so does compiling, which Node's compile cache saves where a package has
- * made a directory for it. What a program imports lazily is still only evaluated when it is needed. koffi stays
- * outside: it brings a native binary.
+ * Each program is one CommonJS file beside a launcher (src/cli/launcher.ts): loading modules one by one took longer than
+ * running them (a quarter of oci-run's CPU). What a program imports lazily is still only evaluated when it is needed.
+ * koffi stays outside: it brings a native binary.
  */
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { basename, dirname, join } from 'node:path';
@@ -21,13 +21,9 @@ const PARTS = ['src/store/layer-worker.ts', 'src/registry/undici-parts.ts'];
 const partFile = (path: string) => `${basename(path, '.ts')}.cjs`;
 /** For import.meta.url, which CommonJS does not have. */
 const MODULE_URL = "const moduleURL = require('node:url').pathToFileURL(__filename).href;";
-/** Made by packaging/tmpfiles.d/ocictl.conf, and root's: what lies in it is executed. */
-const COMPILE_CACHE = '/var/cache/ocictl';
+const LAUNCHER = 'src/cli/launcher.ts';
 /** `--`: without it node takes --env-file for itself, and obeys the NODE_OPTIONS= of a container's file. */
-const launcher = (program: string) => `#!/usr/bin/env -S node --
-if (require('node:fs').existsSync('${COMPILE_CACHE}')) require('node:module').enableCompileCache('${COMPILE_CACHE}');
-require('./${program}-main.cjs');
-`;
+const SHEBANG = '#!/usr/bin/env -S node --\n';
 
 /**
  * An import of one of Node's own modules reads all that the module exports, and some of it is only made when it is
@@ -81,8 +77,8 @@ const separateParts: Plugin = {
   },
 };
 
-/** The bundle of one entry point, as text. */
-async function bundle(entryPoint: string): Promise<string> {
+/** The bundle of one entry point, as text. `define`: what it does not declare itself. */
+async function bundle(entryPoint: string, define: Record<string, string> = {}): Promise<string> {
   const { outputFiles } = await build({
     absWorkingDir: PROJECT_DIR,
     entryPoints: [entryPoint],
@@ -91,7 +87,7 @@ async function bundle(entryPoint: string): Promise<string> {
     platform: 'node',
     target: 'node24',
     external: ['koffi'],
-    define: { 'import.meta.url': 'moduleURL', 'import.meta.main': 'true' },
+    define: { 'import.meta.url': 'moduleURL', 'import.meta.main': 'true', ...define },
     banner: { js: MODULE_URL },
     plugins: [lazyBuiltins, separateParts],
     // import() would load the machinery of ES modules for a part that is none
@@ -107,11 +103,18 @@ async function bundle(entryPoint: string): Promise<string> {
   return outputFiles[0]!.text;
 }
 
+async function launcher(program: string, text: string): Promise<string> {
+  const build = createHash('sha256').update(text).digest('hex').slice(0, 16);
+  const code = await bundle(LAUNCHER, { PROGRAM: JSON.stringify(program), BUILD: JSON.stringify(build) });
+  return SHEBANG + code;
+}
+
 export async function buildPrograms(): Promise<void> {
   await step('Building the programs into dist/', async () => {
     const [programs, parts] = await Promise.all(
-      [PROGRAMS.map(programSource), PARTS].map((paths) => Promise.all(paths.map(bundle))),
+      [PROGRAMS.map(programSource), PARTS].map((paths) => Promise.all(paths.map((path) => bundle(path)))),
     );
+    const launchers = await Promise.all(PROGRAMS.map((name, index) => launcher(name, programs![index]!)));
     // Aside first: whatever runs meanwhile never sees half of a build.
     const fresh = join(PROJECT_DIR, 'node_modules/.ocictl-dist');
     rmSync(fresh, { recursive: true, force: true });
@@ -120,7 +123,7 @@ export async function buildPrograms(): Promise<void> {
       writeFileSync(join(fresh, name), text, { mode });
     for (const [index, part] of PARTS.entries()) write(partFile(part), parts![index]!);
     for (const [index, program] of PROGRAMS.entries()) {
-      write(`${program}.cjs`, launcher(program), 0o755);
+      write(`${program}.cjs`, launchers[index]!, 0o755);
       write(`${program}-main.cjs`, programs![index]!);
     }
     renderManuals(join(fresh, 'man'));

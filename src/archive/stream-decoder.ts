@@ -3,12 +3,14 @@
  *
  * Invariant: of a write() the pieces have all reached `onData` when its promise resolves.
  */
-import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
+import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { escapeControl, OciError } from '../oci/errors.ts';
 import { cutShort, type Decoder, damaged, refuseTrailing } from './codec.ts';
 import { ZSTD_WINDOW_MAX_LOG } from './zstd-frames.ts';
 
 const PIECE_BYTES = 256 * 1024;
+/** zstd.h; node's own name for it would load node:zlib, where nothing is decoded. */
+const ZSTD_D_WINDOW_LOG_MAX = 100;
 
 export function streamDecoder(compression: 'gzip' | 'zstd', onData: (bytes: Buffer) => void): Decoder {
   const stream =
@@ -16,7 +18,7 @@ export function streamDecoder(compression: 'gzip' | 'zstd', onData: (bytes: Buff
       ? createGunzip({ chunkSize: PIECE_BYTES })
       : createZstdDecompress({
           chunkSize: PIECE_BYTES,
-          params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_MAX_LOG },
+          params: { [ZSTD_D_WINDOW_LOG_MAX]: ZSTD_WINDOW_MAX_LOG },
         });
   let fed = 0;
   let ended = false;

@@ -25,7 +25,7 @@ export interface Lock extends Disposable {
   release(): void;
 }
 
-const TELL_AFTER_MS = 1000;
+const TELL_AFTER_SECONDS = 1;
 const POLL_FIRST_MS = 10;
 const POLL_LONGEST_MS = 200;
 
@@ -43,13 +43,13 @@ export async function waitForLock(
 ): Promise<void> {
   let told = false;
   let pause = POLL_FIRST_MS;
-  const started = performance.now();
+  const started = process.uptime(); // performance would load a module at every start
   while (!tryLock(fd, mode)) {
     if (waiting.wait === false)
       throw new OciError('BUSY', `${what} is in use${by(fd)}`, {
         hint: 'Try again later, or leave out --no-wait to wait for it.',
       });
-    if (!told && performance.now() - started >= TELL_AFTER_MS) {
+    if (!told && process.uptime() - started >= TELL_AFTER_SECONDS) {
       told = true;
       waiting.onWait?.(`waiting for ${what}, in use${by(fd)}`);
     }

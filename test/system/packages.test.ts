@@ -134,8 +134,11 @@ COMP_WORDS=(ocictl unin); COMP_CWORD=1; _ocictl; echo "\${COMPREPLY[@]}"`;
   );
   assert.equal(await script('systemd-analyze verify oci-gc.timer oci-auto-update.timer oci.slice 2>&1'), '');
   assert.equal(
-    await script('stat -c "%a %U" /var/cache/ocictl; ls /var/cache/ocictl | wc -l'),
-    '755 root\n1\n',
+    await script(
+      `cd /var/cache/ocictl; stat -c '%a %U' .; stat -c '%a %U %n' *.* | sed 's/-[0-9a-f]*-v.*//'
+for file in *.*; do truncate -s 5000 $file; done; ocictl ps --quiet`,
+    ),
+    '755 root\n644 root oci-pull\n644 root oci-run\n644 root ocictl\n',
   );
 }
 
