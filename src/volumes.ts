@@ -15,6 +15,7 @@ import { listServices, serviceSpecs } from './services.ts';
 import { diskUsage } from './store/disk-usage.ts';
 import { removeTree } from './store/remove-tree.ts';
 import type { Store } from './store/store.ts';
+import { isTemplate } from './unit/unit-name.ts';
 
 export interface Volume {
   readonly name: string;
@@ -49,7 +50,9 @@ export async function removeVolumes(
     const [user] = usersOf(join(directory, name), store, runRoot);
     if (user !== undefined)
       throw new OciError('BUSY', `volume ${quote(name)} is in use by ${quote(`${user}.service`)}`, {
-        hint: `Stop it with systemctl stop ${user}.service; an installed one: ocictl uninstall ${user}.`,
+        hint: isTemplate(user)
+          ? `Uninstall it: ocictl uninstall ${user}.`
+          : `Stop it with systemctl stop ${user}.service; an installed one: ocictl uninstall ${user}.`,
       });
   }
   for (const name of names) removeTree(join(directory, name));

@@ -99,9 +99,16 @@ async function ps({ output, runRoot, manager }: Context<CommonOptions>): Promise
       pid === 0 ? '' : String(pid),
       started === undefined ? '' : humanAge(started),
       ports.map(formatPort).join(', '),
-      command.join(' ').slice(0, 40),
+      shortened(command.join(' ')),
     ]),
   );
+}
+
+const COMMAND_MAX_CHARS = 40;
+
+function shortened(text: string): string {
+  const chars = [...text];
+  return chars.length <= COMMAND_MAX_CHARS ? text : `${chars.slice(0, COMMAND_MAX_CHARS - 1).join('')}…`;
 }
 
 async function port(

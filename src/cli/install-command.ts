@@ -9,6 +9,7 @@ import type { ServiceRequest } from '../services.ts';
 import type { UnitOrder } from '../unit/service-files.ts';
 import { parseSocket } from '../unit/socket.ts';
 import { INSTANCE, isTemplate, unitOf } from '../unit/unit-name.ts';
+import { containerOptions, IMAGE_GROUP, pullOption, unitOptions } from './declare-run-options.ts';
 import {
   connect,
   containerOf,
@@ -30,16 +31,13 @@ import {
 import type { Output } from './output.ts';
 import {
   type ContainerTexts,
-  containerOptions,
   parseContainerOptions,
   parseNotify,
   parseProperties,
   parseSlice,
   parseUnitName,
-  pullOption,
   readEnvFile,
   type UnitTexts,
-  unitOptions,
 } from './run-options.ts';
 
 /** What a service keeps of the command line, to make its later versions from. */
@@ -71,7 +69,7 @@ export function buildInstall(program: Command): void {
     .requiredOption('--name <name>', 'name of the service');
   containerOptions(program);
   unitOptions(program)
-    .option('--slice <slice>', 'slice of the unit', 'oci.slice')
+    .optionsGroup('Service:')
     .option('--after <unit>', 'start after this unit', units)
     .option('--requires <unit>', 'start this unit too, and stop with it', units)
     .option('--wants <unit>', 'start this unit too, if possible', units)
@@ -86,16 +84,18 @@ export function buildInstall(program: Command): void {
       new Option('--auto-update <from>', 'ocictl auto-update looks after it').choices(['registry', 'local']),
     )
     .option('--health-grace <seconds>', 'how long the payload has to stay up after an update', '10')
+    .optionsGroup(IMAGE_GROUP)
     .addOption(pullOption())
     .addOption(storeFormatOption());
   registryOptions(program);
-  commonRunOptions(program);
+  commonRunOptions(program.optionsGroup('Places and output:'));
   program.action(async (image: string, command: string[], options: InstallOptions) => {
     const output = outputFor(program);
     const installed = await installService({ image, command, options }, output);
     if (output.json) return output.value(installed);
     output.line(installed.unit);
-    if (!options.now) output.note(`start it with systemctl restart ${installed.unit}`);
+    if (!options.now)
+      output.note(`start it with systemctl restart ${installed.unit.replace('@.', '@INSTANCE.')}`);
   });
 }
 

@@ -13,6 +13,7 @@ import type { Store } from '../store/store.ts';
 import type { Manager } from '../systemd/manager.ts';
 import { endInWords } from '../unit/end.ts';
 import { parseSocket } from '../unit/socket.ts';
+import { containerOptions, IMAGE_GROUP, pullOption, unitOptions } from './declare-run-options.ts';
 import { forwardSignals } from './follow.ts';
 import { connect, containerOf, findOrPull, mountedImages, type PullWhen } from './image-container.ts';
 import { endInterrupts } from './interrupt.ts';
@@ -29,17 +30,14 @@ import {
 import type { Output } from './output.ts';
 import {
   type ContainerTexts,
-  containerOptions,
   parseContainerOptions,
   parseNotify,
   parseProperties,
   parseSlice,
   parseUnitName,
   publishTexts,
-  pullOption,
   type UnitTexts,
   unitAnnotations,
-  unitOptions,
 } from './run-options.ts';
 import { tellTasksLimit } from './tasks-limit.ts';
 
@@ -69,7 +67,7 @@ export function buildRun(program: Command): void {
     .option('--bundle <dir>', 'run the OCI bundle in this directory instead of an image');
   containerOptions(program);
   unitOptions(program)
-    .option('--slice <slice>', 'slice of the unit', 'oci.slice')
+    .optionsGroup('How it runs:')
     .option('-d, --detach', 'return when the payload runs (always done, but for the options that wait)')
     .option('--rm', 'remove everything but the image and volumes when the payload ends (always done)')
     .option('--wait', 'wait for the payload and exit with its status')
@@ -77,10 +75,11 @@ export function buildRun(program: Command): void {
     .option('-i, --interactive', 'connect standard input, output and error, and wait')
     .option('-t, --tty', 'give the payload a terminal, and wait')
     .option('--dry-run', 'print the units that would be started')
+    .optionsGroup(IMAGE_GROUP)
     .addOption(pullOption())
     .addOption(storeFormatOption());
   registryOptions(program);
-  commonRunOptions(program);
+  commonRunOptions(program.optionsGroup('Places and output:'));
   program.action((image: string | undefined, command: string[], options: RunCommandOptions) =>
     run(program, image, command, options),
   );

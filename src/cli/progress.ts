@@ -131,7 +131,7 @@ export function barLines(layers: readonly LayerState[], columns: number): string
   if (fetched.length === 0) return [];
   const sum = (of: (layer: LayerState) => number) => fetched.reduce((total, layer) => total + of(layer), 0);
   const done = layers.filter(({ state }) => state === 'done' || state === 'reused').length;
-  const whole = `${done} of ${layers.length} layers, ${humanBytes(sum(({ bytes }) => bytes))} of ${humanBytes(sum(({ total }) => total))}`;
+  const whole = `${done} of ${layers.length} ${layers.length === 1 ? 'layer' : 'layers'}, ${humanBytes(sum(({ bytes }) => bytes))} of ${humanBytes(sum(({ total }) => total))}`;
   return [...active.map((layer) => barLine(layer, columns - 1)), whole].map((line) =>
     line.slice(0, columns - 1),
   );

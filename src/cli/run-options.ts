@@ -1,6 +1,5 @@
-/** The options of oci-run that shape a container: how they are declared, and what each text means. */
+/** The options of oci-run that shape a container (declare-run-options.ts): what each text means. */
 import { closeSync, openSync, readSync } from 'node:fs';
-import { type Command, Option } from 'commander';
 import { parseCredential, parseEncryptedCredential } from '../bundle/credential.ts';
 import { type DeviceRequest, parseDevice } from '../bundle/device.ts';
 import { parseEnvFile } from '../bundle/environment.ts';
@@ -37,7 +36,7 @@ import { HOST_GATEWAY, type NetworkFiles, type UnitContext } from '../unit/conte
 import { parseProperty } from '../unit/property.ts';
 import type { Setting } from '../unit/setting.ts';
 import { parseSeccompOption } from './seccomp-option.ts';
-import { type TrustTexts, trustOptions } from './trust-options.ts';
+import type { TrustTexts } from './trust-options.ts';
 
 /** As commander gives them; all of them texts of the user. */
 export interface ContainerTexts extends ResourceTexts, HealthTexts, DirectoryTexts, TrustTexts {
@@ -87,112 +86,6 @@ export interface UnitTexts {
   socket?: string[];
   notify?: boolean;
   'notify=healthy'?: boolean;
-}
-
-const each = (value: string, previous: string[] = []) => [...previous, value];
-
-/** The limits: of oci-run, and of ocictl update. */
-export function resourceOptions(program: Command): Command {
-  return program
-    .option('-m, --memory <size>', 'most memory, as 256M')
-    .option('--memory-reservation <size>', 'memory that is taken last when memory gets short')
-    .option('--memory-swap <size>', 'most memory and swap together')
-    .option('--cpus <number>', "most CPUs' worth of time, as 1.5")
-    .option('--cpu-weight <number>', 'share of the CPUs when they are busy, 1 to 10000 (default: 100)')
-    .option('--cpu-shares <number>', 'the same as docker counts it, 2 to 262144')
-    .option('--cpuset-cpus <list>', 'CPUs that may be used, as 0-3,7')
-    .option('--cpuset-mems <list>', 'memory nodes that may be used')
-    .option('--io-weight <number>', 'share of the disks when they are busy, 1 to 10000 (default: 100)')
-    .option('--pids-limit <number>', 'most processes and threads');
-}
-
-export function containerOptions(program: Command): Command {
-  return trustOptions(resourceOptions(program))
-    .option('--ulimit <name=soft[:hard]>', 'limit of setrlimit(2), as nofile=1024:4096', each)
-    .option('-e, --env <name=value>', 'set an environment variable', each)
-    .option('--env-file <file>', 'set the variables in a file', each)
-    .option(
-      '-v, --volume <source:container[:options]>',
-      'show a directory of the host, or a volume, in the container',
-      each,
-    )
-    .option('--mount <type=bind|volume|tmpfs|image,…>', 'the same in words', each)
-    .option('--tmpfs <dir[:options]>', 'mount a file system in memory', each)
-    .option('--state-dir <[name:]dir>', "show the unit's own /var/lib/NAME there", each)
-    .option('--cache-dir <[name:]dir>', "show the unit's own /var/cache/NAME there", each)
-    .option('--logs-dir <[name:]dir>', "show the unit's own /var/log/NAME there", each)
-    .option('--config-dir <[name:]dir>', 'show /etc/NAME there, read-only', each)
-    .option('--credential <name[:file|=value]>', 'give the container a secret', each)
-    .option('--credential-encrypted <name[:file]>', 'give it one that systemd-creds(1) encrypted', each)
-    .option('--device <host[:container][:rwm]>', 'give the container a device', each)
-    .option('--shm-size <size>', 'size of /dev/shm (default: 64M)')
-    .option(
-      '--net, --network <mode>',
-      'private, none, host, bridge[:name], container=unit or ns:path (default: private, with ports bridge)',
-    )
-    .option(
-      '--publish <[[ip:][host]:]container[/protocol]>',
-      'lead a port of the host into the container',
-      each,
-    )
-    .option('--ip <address>', 'fixed address in the network of the bridge')
-    .option('--add-host <name:address>', "add a line to /etc/hosts; host-gateway is the host's address", each)
-    .option('--dns <address>', 'name server in /etc/resolv.conf', each)
-    .option('--dns-search <domain>', 'domain in which names are looked up; . for none', each)
-    .option('--dns-option <option>', 'option of resolv.conf(5)', each)
-    .option('-u, --user <user[:group]>', 'run as this user of the image')
-    .option('--group-add <group>', 'add a supplementary group', each)
-    .option('--userns <auto|base:size>', 'range of host ids; auto: a fresh one', 'auto')
-    .option('--cap-add <capability>', 'add a capability, or ALL', each)
-    .option('--cap-drop <capability>', 'take a capability away, or ALL', each)
-    .option(
-      '--security-opt <option>',
-      'no-new-privileges, apparmor=PROFILE, seccomp=PROFILE, mask=PATH, unmask=PATH',
-      each,
-    )
-    .option(
-      '--seccomp <default|unconfined|file>',
-      'system calls that are refused (default: the default profile)',
-    )
-    .addOption(new Option('--privileged', 'not supported').hideHelp())
-    .option('-w, --workdir <dir>', 'working directory')
-    .option('--entrypoint <command>', "replace the image's entrypoint")
-    .option('--hostname <name>', "host name inside (default: the unit's name)")
-    .option('-l, --label <name=value>', 'add an annotation', each)
-    .option('--read-only', "make the container's root read-only")
-    .option('--sysctl <name=value>', 'set a kernel parameter of the container', each)
-    .option('--init', 'run an init of the host as PID 1')
-    .option('--stop-signal <signal>', "signal that stops the payload (default: the image's)")
-    .option('--stop-timeout <seconds>', 'time from that signal to SIGKILL')
-    .option('--health-cmd <command>', "check of the container's health (default: the image's)")
-    .option('--health-interval <time>', 'time from one check to the next (default: 30s)')
-    .option('--health-timeout <time>', 'longest time a check may take (default: 30s)')
-    .option('--health-retries <number>', 'failures in a row that make it unhealthy (default: 3)')
-    .option('--health-start-period <time>', 'time after the start in which failures do not count')
-    .option('--health-start-interval <time>', 'the interval until the first success (default: 5s)')
-    .option('--health-on-failure <action>', 'none, restart, stop or kill (default: none)')
-    .option('--no-healthcheck', 'no check, whatever the image says');
-}
-
-export function unitOptions(program: Command): Command {
-  return program
-    .option('--property <name=value>', 'set a property of the unit, as systemd-run does', each)
-    .option('-p <property|port>', '--property, or where the value is a port --publish', each)
-    .option(
-      '--socket <address>',
-      'listen there, and start the payload with that socket when it is needed',
-      each,
-    )
-    .option('--notify', 'the payload says when it is ready, by sd_notify(3)')
-    .option('--notify=healthy', 'it counts as started when it is healthy')
-    .option('--restart <policy>', 'start it again: no, on-failure[:N], always or unless-stopped')
-    .option('--log-tag <tag>', "identifier of its journal lines (default: the unit's name)");
-}
-
-export function pullOption(): Option {
-  return new Option('--pull <policy>', 'when to pull')
-    .choices(['missing', 'always', 'newer', 'never'])
-    .default('missing');
 }
 
 export interface ParsedOptions {
@@ -417,7 +310,7 @@ export function parseUnitName(text: string): string {
     !name.endsWith('@')
   )
     return name;
-  throw new OciError('USAGE', `--unit: ${quote(text)} is not a name for a service`, {
+  throw new OciError('USAGE', `--name: ${quote(text)} is not a name for a service`, {
     hint: `Use letters, digits and _ . - @, at most ${UNIT_NAME_MAX_CHARS}.`,
   });
 }

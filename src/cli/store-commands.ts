@@ -134,9 +134,9 @@ async function gc(command: Command): Promise<void> {
     return;
   }
   for (const { kind, name, bytes } of removed) output.line(`${kind} ${name} ${humanBytes(bytes)}`);
-  output.note(
-    `${dryRun ? 'would free' : 'freed'} ${humanBytes(freedBytes)} (${freedBytes} bytes) in ${removed.length} places`,
-  );
+  const freed = `${humanBytes(freedBytes)} (${freedBytes} bytes) in ${removed.length} places`;
+  if (garbage.length === 0) output.note('there is nothing to remove');
+  else output.note(`${dryRun ? 'would free' : 'freed'} ${freed}`);
 }
 
 async function fsck(names: readonly string[], command: Command): Promise<void> {

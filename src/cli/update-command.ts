@@ -2,8 +2,9 @@
 import type { Command } from 'commander';
 import type { ResourceTexts } from '../bundle/resources.ts';
 import { OciError } from '../oci/errors.ts';
+import { resourceOptions } from './declare-run-options.ts';
 import type { CommonOptions } from './options.ts';
-import { resourceOptions } from './run-options.ts';
+
 import { updateServices } from './service-commands.ts';
 import { type Context, withManager } from './with-manager.ts';
 
