@@ -49,6 +49,19 @@ test('ps lists it with its state and process', async () => {
   );
 });
 
+test('inspect tells of it what ps does, and all of its bundle', async () => {
+  const [listed] = JSON.parse(stdoutOf(await ctl('--json', 'ps')));
+  const { config, directory, ...state } = JSON.parse(
+    stdoutOf(await ctl('--json', 'inspect', 'live.service')),
+  );
+  assert.deepEqual(state, listed);
+  assert.deepEqual([config.process.cwd, directory], ['/work', '/run/oci/containers/live']);
+  assert.match(stdoutOf(await ctl('inspect', 'live')), /^User: +1234:5678$/m);
+  const rm = await ctl('rm', 'live');
+  assert.equal(rm.status, 66);
+  assert.match(rm.stderr, /; it is a container\nhint: To end it: systemctl stop live\. /);
+});
+
 test('exec: in the namespaces and the cgroup, as the user, with the environment; its status and streams', async () => {
   const inside = async (...args: string[]) => stdoutOf(await ctl('exec', ...args)).trim();
   assert.equal(await inside('live', 'id'), 'uid=1234 gid=5678 groups=5678');
@@ -117,6 +130,11 @@ journalctl --sync; ocictl logs tagged`;
       .sort(),
     ['', 'by name', 'plain'],
   );
+  assert.equal(stdoutOf(await ctl('logs', '--until', '10m', 'tagged')), '');
+  assert.equal(stdoutOf(await ctl('logs', '--since', '10m', '--tail', '1', 'live')), 'started\n');
+  const bogus = await ctl('logs', '--since', 'bogus', 'tagged');
+  assert.equal(bogus.status, 64);
+  assert.match(bogus.stderr, /^ocictl: --since: 'bogus' is no time\nhint: .*\n$/);
   const { status, stderr } = await ctl('logs', 'nobody');
   assert.equal(status, 66);
   assert.match(stderr, /^ocictl: the journal has no lines of a container 'nobody'\nhint: .*\n$/);

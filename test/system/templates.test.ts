@@ -12,8 +12,8 @@ before(async () => {
 });
 after(() => script('ocictl --quiet uninstall --purge web@; systemctl reset-failed'));
 
-const WEB = `sh -c 'echo "$WHO %i $(cat /etc/hostname)"; touch /data/$WHO /shared/$WHO; trap "exit 0" TERM; while :; do sleep 0.1; done'`;
-const OPTIONS = `--state-dir /data -v shared:/shared -e WHO=me-%i --health-cmd 'test -e /data/$WHO' --health-interval 1s`;
+const WEB = `sh -c 'echo "$WHO %i $(cat /etc/hostname)"; touch /data/$WHO /shared/$WHO /own/$WHO; trap "exit 0" TERM; while :; do sleep 0.1; done'`;
+const OPTIONS = `--state-dir /data -v shared:/shared -v own-%i:/own -e WHO=me-%i --health-cmd 'test -e /data/$WHO' --health-interval 1s`;
 
 test('two instances at once: each has its own, and %i where it was written', async () => {
   await script(`ocictl install --quiet ${BUSYBOX} --name web@ ${OPTIONS} ${WEB}`);
@@ -39,7 +39,10 @@ test('two instances at once: each has its own, and %i where it was written', asy
     assert.equal(said, `me-${name} %i web-${name}\n`);
     assert.equal(await script(`ls /var/lib/web@${name}/`), `me-${name}\n`);
   }
-  assert.equal(await script('ls /var/lib/oci/volumes/shared'), 'me-a\nme-b\n');
+  assert.equal(
+    await script('cd /var/lib/oci/volumes; ls shared own-a'),
+    'own-a:\nme-a\n\nshared:\nme-a\nme-b\n',
+  );
   await script(`for i in $(seq 150); do
     ocictl ps --json | grep -c '"status": "healthy"' | grep -qx 2 && exit; sleep 0.2; done; exit 1`);
 });
@@ -63,6 +66,8 @@ test('names that are none for an instance are refused', async () => {
 test('an update restarts the instances that run, and so does a rollback', async () => {
   const before = (await unitProperties(machine, 'web@a', 'InvocationID'))['InvocationID'];
   await script('systemctl stop web@b');
+  const inUse = await machine.run(['ocictl', 'volume', 'rm', 'own-b']);
+  assert.equal(inUse.status, 75, inUse.stderr);
   // the same image: only its name differs
   await script(
     `skopeo copy --quiet --src-tls-verify=false --dest-tls-verify=false docker://${BUSYBOX} docker://${BUSYBOX}:next`,
@@ -75,11 +80,13 @@ test('an update restarts the instances that run, and so does a rollback', async 
   assert.equal(bad.status, 0, bad.stderr);
 });
 
-test('uninstalled, nothing is left', async () => {
+test('uninstalled, nothing is left, of all instances that ever were', async () => {
+  await script('mkdir /var/lib/oci/volumes/own-c'); // of no instance
   await script('ocictl --quiet uninstall --purge web@; systemctl reset-failed');
   await assertNothingLeft(machine);
   assert.equal(
     await script('ls -d /etc/systemd/system/web* /var/lib/web* /var/lib/private/web* 2>/dev/null || true'),
     '',
   );
+  assert.equal(await script('cd /var/lib/oci/volumes; ls | grep -xE "own-.*|shared"; rmdir own-c'), 'own-c\n');
 });
