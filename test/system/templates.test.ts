@@ -69,10 +69,10 @@ test('an update restarts the instances that run, and so does a rollback', async 
   const inUse = await machine.run(['ocictl', 'volume', 'rm', 'own-b']);
   assert.equal(inUse.status, 75, inUse.stderr);
   // the same image: only its name differs
-  await script(
-    `skopeo copy --quiet --src-tls-verify=false --dest-tls-verify=false docker://${BUSYBOX} docker://${BUSYBOX}:next`,
+  const [{ digest }] = JSON.parse(await script(`ocictl --json images`)).filter(
+    ({ names }: { names: string[] }) => names.includes(`${BUSYBOX}:latest`),
   );
-  await script(`ocictl --quiet update web@ --to ${BUSYBOX}:next`);
+  await script(`ocictl --quiet update web@ --to ${BUSYBOX}@${digest}`);
   assert.notEqual((await unitProperties(machine, 'web@a', 'InvocationID'))['InvocationID'], before);
   assert.equal((await machine.run(['systemctl', 'is-active', 'web@b'])).stdout, 'inactive\n');
   assert.match(await script('ocictl history web@'), /web@ +2 .* current/);
@@ -88,5 +88,8 @@ test('uninstalled, nothing is left, of all instances that ever were', async () =
     await script('ls -d /etc/systemd/system/web* /var/lib/web* /var/lib/private/web* 2>/dev/null || true'),
     '',
   );
-  assert.equal(await script('cd /var/lib/oci/volumes; ls | grep -xE "own-.*|shared"; rmdir own-c'), 'own-c\n');
+  assert.equal(
+    await script('cd /var/lib/oci/volumes; ls | grep -xE "own-.*|shared"; rmdir own-c'),
+    'own-c\n',
+  );
 });
