@@ -7,8 +7,11 @@
  */
 import { quote } from '../oci/errors.ts';
 
+const ASCII = /^[\x00-\x7f]*$/;
+
 /** Ordinary text or raw bytes as a byte string. */
 export function toByteString(text: string | Uint8Array): string {
+  if (typeof text === 'string' && ASCII.test(text)) return text; // as nearly all is
   const bytes = typeof text === 'string' ? Buffer.from(text) : text;
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 }

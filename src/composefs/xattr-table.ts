@@ -2,17 +2,14 @@
  * xattrs as EROFS stores them: sorted in each inode; those that several inodes have are stored once and referred to
  * (EROFS on-disk format, "Extended attributes").
  */
-import { toByteString } from '../archive/byte-string.ts';
 import { Refusal } from '../archive/refusal.ts';
 
-/** One name and value, wherever it occurs. */
+/** One name and value, a byte string, wherever it occurs: strings, for every file has two that no other has. */
 export interface Xattr {
-  readonly name: string;
-  readonly value: Buffer;
-  /** As it is on the disk. */
-  readonly stored: Buffer;
-  /** Of the filter that tells without looking that an inode lacks a name. */
-  readonly filterBit: number;
+  readonly name: XattrName;
+  readonly value: string;
+  /** On the disk. */
+  readonly bytes: number;
   uses: number;
   /** In the shared area; undefined when it stays in its only inode. */
   sharedAt: number | undefined;
@@ -26,34 +23,41 @@ const PREFIXES: readonly (readonly [prefix: string, index: number])[] = [
   ['trusted.', 4],
   ['security.', 6],
 ];
+const HEADER_BYTES = 4;
 const NAME_MAX_BYTES = 255;
 const VALUE_MAX_BYTES = 65535;
 const FILTER_SEED = 0x25bbe08f;
 /** The count of an inode's shared ones is a byte. */
 export const SHARED_MAX = 128;
 
+/** What all xattrs of a name have in common. */
+export interface XattrName {
+  readonly text: string;
+  /** What it begins with, and the rest. */
+  readonly index: number;
+  readonly rest: string;
+  /** Of the filter that tells without looking that an inode lacks a name. */
+  readonly filterBit: number;
+  readonly values: Map<string, Xattr>;
+}
+
 export function createXattrTable() {
-  const known = new Map<string, Map<string, Xattr>>();
-  const filterBits = new Map<string, number>();
+  const names = new Map<string, XattrName>();
 
   return {
-    add(name: string, value: Buffer): Xattr {
-      let values = known.get(name);
-      if (values === undefined) {
-        values = new Map();
-        known.set(name, values);
+    add(text: string, value: string): Xattr {
+      let name = names.get(text);
+      if (name === undefined) {
+        name = parseName(text);
+        names.set(text, name);
       }
-      const key = toByteString(value);
-      let xattr = values.get(key);
+      let xattr = name.values.get(value);
       if (xattr === undefined) {
-        let filterBit = filterBits.get(name);
-        if (filterBit === undefined) {
-          const [index, rest] = split(name);
-          filterBit = xxh32(Buffer.from(rest, 'latin1'), FILTER_SEED + index) & 31;
-          filterBits.set(name, filterBit);
-        }
-        xattr = { name, value, stored: store(name, value), filterBit, uses: 0, sharedAt: undefined };
-        values.set(key, xattr);
+        if (value.length > VALUE_MAX_BYTES)
+          throw new Refusal(`an xattr with a value of ${value.length} bytes`);
+        const bytes = (HEADER_BYTES + name.rest.length + value.length + 3) & ~3;
+        xattr = { name, value, bytes, uses: 0, sharedAt: undefined };
+        name.values.set(value, xattr);
       }
       xattr.uses++;
       return xattr;
@@ -61,15 +65,17 @@ export function createXattrTable() {
 
     /** Those with several uses, in the order of the shared area, with their places in it. */
     share(): { xattrs: readonly Xattr[]; bytes: number } {
-      const xattrs = [...known.values()].flatMap((values) => [...values.values()].filter((x) => x.uses > 1));
+      const xattrs = [...names.values()].flatMap(({ values }) =>
+        [...values.values()].filter((x) => x.uses > 1),
+      );
       xattrs.sort(
         (a, b) =>
-          compare(b.name, a.name) || b.value.length - a.value.length || Buffer.compare(b.value, a.value),
+          compare(b.name.text, a.name.text) || b.value.length - a.value.length || compare(b.value, a.value),
       );
       let bytes = 0;
       for (const xattr of xattrs) {
         xattr.sharedAt = bytes;
-        bytes += xattr.stored.length;
+        bytes += xattr.bytes;
       }
       return { xattrs, bytes };
     },
@@ -80,23 +86,13 @@ export function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function split(name: string): [index: number, rest: string] {
-  for (const [prefix, index] of PREFIXES)
-    if (name.startsWith(prefix)) return [index, name.slice(prefix.length)];
-  return [0, name];
-}
-
-function store(name: string, value: Buffer): Buffer {
-  if (name === '' || name.length > NAME_MAX_BYTES || value.length > VALUE_MAX_BYTES)
-    throw new Refusal(`an xattr with a name of ${name.length} and a value of ${value.length} bytes`);
-  const [index, rest] = split(name);
-  const stored = Buffer.alloc((4 + rest.length + value.length + 3) & ~3);
-  stored[0] = rest.length;
-  stored[1] = index;
-  stored.writeUInt16LE(value.length, 2);
-  stored.write(rest, 4, 'latin1');
-  value.copy(stored, 4 + rest.length);
-  return stored;
+function parseName(text: string): XattrName {
+  if (text === '' || text.length > NAME_MAX_BYTES)
+    throw new Refusal(`an xattr with a name of ${text.length} bytes`);
+  const [prefix, index] = PREFIXES.find(([start]) => text.startsWith(start)) ?? ['', 0];
+  const rest = text.slice(prefix.length);
+  const filterBit = xxh32(Buffer.from(rest, 'latin1'), FILTER_SEED + index) & 31;
+  return { text, index, rest, filterBit, values: new Map() };
 }
 
 const P1 = 2654435761;
