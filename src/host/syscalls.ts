@@ -31,7 +31,6 @@ export const RENAME_EXCHANGE = 2;
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
-export const LOCK_UN = 8;
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 export const S_IFMT = 0o170000;
@@ -383,9 +382,13 @@ export function check(value: number, syscall: string, what: string): number {
   throw systemCallError(value, syscall, what);
 }
 
+/** That libuv has no name for. */
+const OTHER_ERRORS = new Map([[15, ['ENOTBLK', 'block device required'] as const]]);
+
 /** `what` names the object for people (quoted by showBytes() or quote()). */
 export function systemCallError(value: number, syscall: string, what: string): NodeJS.ErrnoException {
-  const [code, text] = getSystemErrorMap().get(value) ?? [`E${-value}`, 'unknown error'];
+  const [code, text] = getSystemErrorMap().get(value) ??
+    OTHER_ERRORS.get(-value) ?? [`E${-value}`, 'unknown error'];
   return Object.assign(new Error(`${syscall} ${what}: ${code}: ${text}`), { code, errno: value, syscall });
 }
 
