@@ -6,14 +6,17 @@
  * is replaced in one rename, under the exclusive lock, and not while anything uses it.
  */
 
+import type { PlannedLayer } from './fetch-layer.ts';
 import type { Waiting } from './host/lock.ts';
-import { chainIDs, type Digest } from './oci/digest.ts';
+import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
+import { JOBS_DEFAULT } from './pull.ts';
 import { openSource, type SourceOptions } from './source/open-source.ts';
 import { refuseWhileUsed } from './store/image-users.ts';
-import type { StoredImage } from './store/images.ts';
+import { layersOf, type StoredImage } from './store/images.ts';
 import type { StoreFormat } from './store/layout.ts';
 import type { Store } from './store/store.ts';
+import { streamKey } from './store/streams.ts';
 
 export interface ConvertOptions {
   readonly store: Store;
@@ -27,7 +30,7 @@ export interface ConvertOptions {
 
 /** False when it has that format already. */
 export async function convertImage(options: ConvertOptions): Promise<boolean> {
-  const { store, image, to, waiting, signal, runRoot } = options;
+  const { store, image, to, waiting } = options;
   if (image.format === to) return false;
   if (image.store !== store.root)
     throw new OciError(
@@ -37,30 +40,51 @@ export async function convertImage(options: ConvertOptions): Promise<boolean> {
         hint: `Do it there: ocictl --root ${image.store} convert --to ${to} …`,
       },
     );
-  const what = image.names[0] ?? image.digest;
-  refuseWhileUsed(store.usersOf(image, runRoot), what);
-  const documents = store.readDocuments(image);
-  const { manifest, imageConfig } = documents;
-  const chain = chainIDs(imageConfig.diffIDs);
-  const layers = manifest.layers.map((descriptor, i) => ({
-    descriptor,
-    diffID: imageConfig.diffIDs[i]!,
-    chainID: chain[i]!,
-  }));
-  let tables: (Digest | undefined)[] = [];
-  {
-    using lock = await store.lock('shared', waiting);
-    const source = await openSource(image.source, options.source);
-    try {
-      const pull = { store, lock, source, jobs: 4, waiting, signal, onEvent: () => {} };
-      if (to === 'composefs') tables = await (await import('./pull-streams.ts')).pullStreams(layers, pull);
-      else await (await import('./pull-layers.ts')).pullLayers(layers, pull);
-    } finally {
-      await source.close();
-    }
+  for (;;) {
+    const tables = await fetchLayers(options);
+    using _lock = await store.lock('exclusive', waiting);
+    // others had the store between the two locks: its image may be another, its new layers gone again
+    const now = store.imageByDigest(image.digest);
+    if (now?.format === to) return false;
+    refuseUnlessThere(options, now);
+    const documents = store.readDocuments(now);
+    const layers = layersOf(documents);
+    const isHere = (layer: PlannedLayer, index: number) =>
+      to === 'tree'
+        ? store.hasLayer(layer.chainID)
+        : store.hasStream(streamKey({ ...layer, ...(tables[index] && { toc: tables[index] }) }));
+    if (!layers.every(isHere)) continue;
+    await store.replaceFormat(now, to, documents, tables);
+    return true;
   }
-  using _lock = await store.lock('exclusive', waiting);
-  refuseWhileUsed(store.usersOf(image, runRoot), what);
-  await store.replaceFormat(image, to, documents, tables, waiting);
-  return true;
+}
+
+/** Into the store, whose next garbage collection may take them again. Returns what pullStreams() does. */
+async function fetchLayers(options: ConvertOptions): Promise<readonly (Digest | undefined)[]> {
+  const { store, image, to, waiting, signal } = options;
+  using lock = await store.lock('shared', waiting);
+  const now = store.imageByDigest(image.digest);
+  refuseUnlessThere(options, now);
+  const layers = layersOf(store.readDocuments(now));
+  const source = await openSource(now.source, options.source);
+  try {
+    const pull = { store, lock, source, jobs: JOBS_DEFAULT, waiting, signal, onEvent: () => {} };
+    if (to === 'composefs') return await (await import('./pull-streams.ts')).pullStreams(layers, pull);
+    await (await import('./pull-layers.ts')).pullLayers(layers, pull);
+    return [];
+  } finally {
+    await source.close();
+  }
+}
+
+function refuseUnlessThere(
+  { store, image, runRoot }: ConvertOptions,
+  now: StoredImage | undefined,
+): asserts now is StoredImage {
+  const what = image.names[0] ?? image.digest;
+  if (now?.store !== store.root)
+    throw new OciError('TEMPORARY', `the image ${quote(what)} was removed meanwhile`, {
+      hint: 'Pull it again.',
+    });
+  refuseWhileUsed(store.usersOf(image, runRoot), what, 'convert');
 }

@@ -18,7 +18,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { OciError, quote } from './oci/errors.ts';
-import type { StoredImage } from './store/images.ts';
+import { SIGNATURES, type StoredImage } from './store/images.ts';
 import { syncDirectory } from './store/layout.ts';
 import type { Store } from './store/store.ts';
 import { judge, type NamedText } from './trust/judge.ts';
@@ -118,7 +118,7 @@ export function keepSignature(store: Store, image: StoredImage, { name, text }: 
 }
 
 function signatureDirectory({ directory }: StoredImage): string {
-  return join(directory, '.oci/signatures');
+  return join(directory, SIGNATURES);
 }
 
 function readSmallFile(path: string, maxBytes: number, code: 'CONFIG' | 'INPUT_NOT_FOUND'): string {

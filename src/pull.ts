@@ -9,13 +9,13 @@ import type { LayerEvent, PlannedLayer } from './fetch-layer.ts';
 import { findImageFor } from './find-image.ts';
 import type { Lock, Waiting } from './host/lock.ts';
 import type { Descriptor } from './oci/descriptor.ts';
-import { chainIDs, type Digest } from './oci/digest.ts';
+import type { Digest } from './oci/digest.ts';
 import { OciError, quote, toOciError, wrap } from './oci/errors.ts';
 import type { Platform } from './oci/platform.ts';
 import type { ImageSource } from './source/image-source.ts';
 import { openSource, type SourceOptions } from './source/open-source.ts';
 import { type ResolvedImage, resolveImage } from './source/resolve-image.ts';
-import { imageRecord, type StoredImage } from './store/images.ts';
+import { imageRecord, layersOf, type StoredImage } from './store/images.ts';
 import type { LayerWorkers } from './store/layer-workers.ts';
 import type { StoreFormat } from './store/layout.ts';
 import type { Store } from './store/store.ts';
@@ -136,14 +136,8 @@ async function add(
   lock: Lock,
 ): Promise<StoredImage> {
   const { store, jobs = JOBS_DEFAULT, waiting = {}, signal = NEVER, onEvent = () => {} } = options;
-  const { manifest, imageConfig } = resolved;
   const digest = resolved.manifestDescriptor.digest;
-  const chain = chainIDs(imageConfig.diffIDs);
-  const layers = manifest.layers.map((descriptor, i) => ({
-    descriptor,
-    diffID: imageConfig.diffIDs[i]!,
-    chainID: chain[i]!,
-  }));
+  const layers = layersOf(resolved);
 
   onEvent({ type: 'resolved', digest, layers });
   const pull = { store, lock, source, jobs, workers: options.workers, waiting, signal, onEvent };

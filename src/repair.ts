@@ -94,9 +94,7 @@ export async function repairStore(
       for (const layer of damagedLayers(images, damaged))
         await attempt({ kind: 'layer', name: layer.hex }, async () => {
           refuseWhileRunning(store, layer, options.runRoot);
-          const stage = stages.adopt(await store.repairs().stageLayer(layer.chainID, waiting), (one) =>
-            one.discard(),
-          );
+          const stage = stages.adopt(await store.repairs().stageLayer(layer.chainID), (one) => one.discard());
           await makeAgain({ store, layer, damaged, staged, stage, sources, workers, signal, options });
           staged.push({ ...layer, stage });
         });
@@ -126,16 +124,17 @@ export async function repairStore(
   for (const { digest, documents, stored, sources: from } of images)
     if (relink.has(digestHex(digest)))
       await attempt({ kind: 'image', name: digestHex(digest) }, async () => {
+        if (!repairs.hasImage(digest)) return;
         if (repairs.formatOf(digest) === 'composefs') {
           const record = imageRecord(digest, documents, { source: from[0] ?? '', stored, sizeBytes: 0 });
           const layers = record.layers.map((layer, i) => ({ ...layer, ...repairs.tableOf(digest, i) }));
-          await repairs.replaceComposefsImage({ ...record, layers }, documents, waiting);
+          await repairs.replaceComposefsImage({ ...record, layers }, documents);
           return;
         }
         const chain = chainIDs(documents.imageConfig.diffIDs);
         const sizeBytes = chain.reduce((sum, chainID) => sum + store.layerRecord(chainID).sizeBytes, 0);
         const record = imageRecord(digest, documents, { source: from[0] ?? '', stored, sizeBytes });
-        await repairs.replaceImage(record, documents, waiting);
+        await repairs.replaceImage(record, documents);
       });
   for (const name of names('skeleton'))
     await attempt({ kind: 'skeleton', name }, () => repairs.replaceSkeleton(waiting));

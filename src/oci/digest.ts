@@ -43,6 +43,11 @@ export function digestHex(digest: Digest): string {
   return digest.slice(digest.indexOf(':') + 1);
 }
 
+/** The digest with these hex digits. */
+export function digestOfHex(hex: string): Digest {
+  return `sha${hex.length === 64 ? 256 : 512}:${hex}` as Digest;
+}
+
 export function digestOf(bytes: Uint8Array): Digest {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
 }

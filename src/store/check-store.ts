@@ -5,17 +5,16 @@
  * Invariant: only reads, under the shared lock. Everything found is told, and one damaged thing hides no other.
  */
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
-import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
+import { type ChainID, type Digest, digestHex, digestOfHex } from '../oci/digest.ts';
 import { quote } from '../oci/errors.ts';
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
 import { checkImageFile, checkStream } from './check-composefs.ts';
 import { checkLayer } from './check-layer.ts';
-import { digestOfHex } from './garbage.ts';
-import { type LinkKind, linkTarget, readLink } from './image-links.ts';
+import { type LinkKind, linkTarget } from './image-links.ts';
 import {
   type FindTree,
   type ImageDocuments,
@@ -205,15 +204,19 @@ function checkSkeleton(layout: Layout): Damage[] {
   return damage;
 }
 
-function checkLinks(layout: Layout, kind: LinkKind, wanted: ReadonlySet<string> | undefined): Damage[] {
+/** Names come, go and move meanwhile: what is looked at is one link as it was at one moment. */
+export function checkLinks(layout: Layout, kind: LinkKind, wanted?: ReadonlySet<string>): Damage[] {
   return listDirectory(layout[kind]).flatMap((file): Damage[] => {
     const name = nameOfTagFile(file);
-    const hex = name === undefined ? undefined : readLink(layout, kind, name);
+    const path = join(layout[kind], file);
+    const target = linkAt(path);
+    if (target === undefined && lstatSync(path, { throwIfNoEntry: false }) === undefined) return [];
+    const hex = hexOfImageFile(basename(target ?? ''));
     if (wanted !== undefined && (hex === undefined || !wanted.has(hex))) return [];
     if (name === undefined)
       return [{ kind: 'entry', name: `${kind}/${file}`, problem: 'does not belong there' }];
     const what = kind === 'tags' ? 'tag' : 'root';
-    if (hex === undefined || linkAt(join(layout[kind], file)) !== linkTarget(hex, formatOfFile(file)))
+    if (hex === undefined || target !== linkTarget(hex, formatOfFile(file)))
       return [{ kind: what, name, problem: 'is no link to an image' }];
     if (lstatSync(imagePath(layout, hex), { throwIfNoEntry: false }) === undefined)
       return [{ kind: what, name, problem: `leads to the image ${hex.slice(0, 12)}, which is missing` }];

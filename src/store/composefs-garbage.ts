@@ -72,16 +72,18 @@ export function composefsGarbage(layout: Layout, without: ReadonlySet<string> = 
   }
 }
 
-/** Streams first, so that a crash leaves none without its objects. Under the exclusive lock. */
+/** What names a thing goes before the thing, so that whatever a crash leaves is still garbage. Under the exclusive lock. */
 export function removeComposefsGarbage(layout: Layout, { streams, objects }: ComposefsGarbage): void {
   const paths = objectPaths(layout);
   for (const hex of streams) unlinkSync(join(streamsDirectory(layout), hex));
-  for (const hex of objects) unlinkSync(objectPath(paths, hex as VerityDigest));
   if (objects.length === 0) return;
+  const gone = new Set(objects);
   for (const first of listDirectory(paths.objectsBySha256))
     for (const rest of readdirSync(join(paths.objectsBySha256, first))) {
       const content = contentBySha256(paths, `sha256:${first}${rest}` as Digest);
       // what is small is fetched again with the next layer that has it, sooner than it is looked for in all streams
-      if (content === undefined || 'inline' in content) unlinkSync(join(paths.objectsBySha256, first, rest));
+      if (content === undefined || 'inline' in content || gone.has(content.object))
+        unlinkSync(join(paths.objectsBySha256, first, rest));
     }
+  for (const hex of objects) unlinkSync(objectPath(paths, hex as VerityDigest));
 }

@@ -4,7 +4,7 @@
  * Invariant: images/<hex>.composefs exists only after all its streams and objects; an image is in the store in one of
  * the two formats. The same image has the same image.cfs, byte for byte, wherever it is made.
  */
-import { closeSync, constants, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TreeNode, writeErofsImage } from '../composefs/erofs-image.ts';
 import type { LayerRecord } from '../composefs/inode.ts';
@@ -152,11 +152,4 @@ export function fillComposefsImage(
   const { imageDigest, sizeBytes } = writeComposefsImage(layout, layers, join(directory, IMAGE_FILE));
   writeImage(directory, { ...record, sizeBytes, format: 'composefs', imageDigest }, documents, new Map());
   syncFileSystem(directory); // also what commitObjects() renamed
-}
-
-/** The digest of an image file as it is now. */
-export function digestOfImageFile(path: string): VerityDigest {
-  const verity = createVerityHash();
-  verity.update(readFileSync(path));
-  return verity.digest();
 }

@@ -8,7 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, renameSync, statSync, utimesSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { Digest } from '../oci/digest.ts';
+import { type Digest, digestOfHex } from '../oci/digest.ts';
 import { toOciError } from '../oci/errors.ts';
 import { composefsGarbage, removeComposefsGarbage } from './composefs-garbage.ts';
 import { diskUsage } from './disk-usage.ts';
@@ -133,8 +133,4 @@ export function moveToTrash(layout: Layout, path: string): void {
   renameSync(path, trash);
   syncDirectory(join(path, '..'));
   removeAny(trash);
-}
-
-export function digestOfHex(hex: string): Digest {
-  return `sha${hex.length === 64 ? 256 : 512}:${hex}` as Digest;
 }

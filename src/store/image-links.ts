@@ -5,9 +5,17 @@
  * Moving a name is one rename, so a reader sees the old image or the new one; it is written after everything it leads
  * to is durable. An image that loses a name gets a new modification time: since then it may be garbage.
  */
-import { lstatSync, readlinkSync, renameSync, symlinkSync, unlinkSync, utimesSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  readlinkSync,
+  renameSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
-import { type Digest, digestHex } from '../oci/digest.ts';
+import { type Digest, digestHex, digestOfHex } from '../oci/digest.ts';
 import {
   formatOfFile,
   hexOfImageFile,
@@ -64,6 +72,13 @@ export async function writeLink(
   }
   if (before !== undefined && before !== hex) startGrace(layout, before);
   return true;
+}
+
+/** Has every name be a link to its image in the format that it has, where a conversion was cut short. Under the exclusive lock. */
+export async function settleNames(layout: Layout): Promise<void> {
+  for (const kind of ['tags', 'roots'] as const)
+    for (const [name, hex] of listLinks(layout, kind))
+      if (existsSync(imagePath(layout, hex))) await writeLink(layout, kind, name, digestOfHex(hex));
 }
 
 function isThere(layout: Layout, kind: LinkKind, file: string): boolean {

@@ -16,6 +16,7 @@ import {
 import { basename, dirname, join, relative } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
 import type { Waiting } from '../host/lock.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
 import { type ChainID, chainIDs, type DiffID, type Digest, digestHex, verifyDigest } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type ImageConfig, parseImageConfig } from '../oci/image-config.ts';
@@ -35,6 +36,9 @@ import {
 } from './layout.ts';
 import { problemOf } from './problem.ts';
 import { claimStage } from './stage.ts';
+
+/** In the directory of an image: what src/image-signatures.ts keeps. */
+export const SIGNATURES = '.oci/signatures';
 
 /** image.json: what the manifest and the configuration do not say. */
 export interface ImageRecord {
@@ -87,18 +91,32 @@ export function hasImage(layout: Layout, digest: Digest): boolean {
   return existsSync(imageDirectory(layout, digest));
 }
 
+/** Its layers, lowest first. */
+export function layersOf({
+  manifest,
+  imageConfig: { diffIDs },
+}: Pick<ImageDocuments, 'manifest' | 'imageConfig'>): {
+  readonly descriptor: Descriptor;
+  readonly diffID: DiffID;
+  readonly chainID: ChainID;
+}[] {
+  const chain = chainIDs(diffIDs);
+  return manifest.layers.map((descriptor, i) => ({ descriptor, diffID: diffIDs[i]!, chainID: chain[i]! }));
+}
+
 /** The record of an image, by its documents. */
 export function imageRecord(
   digest: Digest,
   { manifest, imageConfig }: Pick<ImageDocuments, 'manifest' | 'imageConfig'>,
   facts: Pick<ImageRecord, 'source' | 'stored' | 'sizeBytes'>,
 ): ImageRecord {
-  const chain = chainIDs(imageConfig.diffIDs);
-  const layers = manifest.layers.map((descriptor, index) => ({
-    chainID: chain[index]!,
-    diffID: imageConfig.diffIDs[index]!,
-    digest: descriptor.digest,
-  }));
+  const layers = layersOf({ manifest, imageConfig }).map(
+    ({ chainID, diffID, descriptor: { digest: blob } }) => ({
+      chainID,
+      diffID,
+      digest: blob,
+    }),
+  );
   return { digest, config: manifest.config.digest, ...facts, layers };
 }
 

@@ -17,7 +17,7 @@ import {
   syncDirectory,
   syncFileSystem,
 } from './layout.ts';
-import { claimReplacement, claimStage, type Stage } from './stage.ts';
+import { claimStage, openPrivateStage, type Stage } from './stage.ts';
 
 /** layer.json */
 export interface LayerRecord {
@@ -84,13 +84,8 @@ export async function claimLayer(
 }
 
 /** To make a layer again. Its commit() takes the place of the damaged one, if there is one, under the exclusive lock. */
-export async function claimLayerReplacement(
-  layout: Layout,
-  chainID: ChainID,
-  waiting: Waiting,
-): Promise<LayerStage> {
-  const hex = digestHex(chainID);
-  const stage = await claimReplacement(layout, hex, `layer ${hex.slice(0, 12)}`, waiting);
+export async function openLayerReplacement(layout: Layout, chainID: ChainID): Promise<LayerStage> {
+  const stage = await openPrivateStage(layout, 'repair');
   const target = layerDirectory(layout, chainID);
   return layerStage(stage, () => (hasLayer(layout, chainID) ? stage.exchange(target) : stage.commit(target)));
 }
@@ -167,7 +162,7 @@ export async function ensureSkeleton(layout: Layout, waiting: Waiting): Promise<
 export async function replaceSkeleton(layout: Layout, waiting: Waiting): Promise<void> {
   const target = skeletonDirectory(layout);
   if (!existsSync(target)) return ensureSkeleton(layout, waiting);
-  const stage = await claimReplacement(layout, SKELETON, 'the skeleton layer', waiting);
+  const stage = await openPrivateStage(layout, 'repair');
   try {
     makeSkeleton(stage);
     stage.exchange(target);

@@ -4,7 +4,7 @@
  * Invariant: what takes a damaged thing's place is whole and durable before it does, in one rename; until then the
  * damaged one stays. Everything but stageLayer() runs under the exclusive lock.
  */
-import { existsSync, lstatSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
+import { cpSync, existsSync, lstatSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
 import type { Waiting } from '../host/lock.ts';
@@ -12,19 +12,22 @@ import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError } from '../oci/errors.ts';
 import { STREAM_FILE } from './apply-stream.ts';
 import { checkVerityFile } from './check-composefs.ts';
+import { checkLinks } from './check-store.ts';
 import { objectsOfStream } from './composefs-garbage.ts';
 import { fillComposefsImage, guard } from './composefs-images.ts';
 import { moveToTrash, unusedLayers } from './garbage.ts';
 import { removeLink } from './image-links.ts';
 import {
   type FindTree,
+  hasImage,
   type ImageRecord,
   imageTreeLinks,
   type RawDocuments,
   readImageRecord,
+  SIGNATURES,
   writeImage,
 } from './images.ts';
-import { claimLayerReplacement, hasLayer, type LayerStage, replaceSkeleton } from './layers.ts';
+import { hasLayer, type LayerStage, openLayerReplacement, replaceSkeleton } from './layers.ts';
 import {
   formatOfFile,
   imagePath,
@@ -35,7 +38,7 @@ import {
 } from './layout.ts';
 import { commitObjects, type ObjectPaths, objectPath, objectPaths } from './objects.ts';
 import { removeTree } from './remove-tree.ts';
-import { claimReplacement, openPrivateStage } from './stage.ts';
+import { openPrivateStage } from './stage.ts';
 import { type StreamKey, streamFileName, streamKey, streamPath } from './streams.ts';
 
 export interface Remains {
@@ -92,8 +95,7 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
     unusedLayers: (): string[] => unusedLayers(layout),
 
     /** A place to make a layer anew. Its commit() puts it in place; sync() first. */
-    stageLayer: (chainID: ChainID, waiting: Waiting): Promise<LayerStage> =>
-      claimLayerReplacement(layout, chainID, waiting),
+    stageLayer: (chainID: ChainID): Promise<LayerStage> => openLayerReplacement(layout, chainID),
 
     /** By what the image keeps a layer; undefined where its record is damaged. */
     streamKeyOf(digest: Digest, index: number): StreamKey | undefined {
@@ -174,36 +176,37 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
     /** The format of an image, whatever is damaged of it. */
     formatOf: (digest: Digest): StoreFormat => formatOfFile(imagePath(layout, digestHex(digest))),
 
-    /** The image, made again from its streams. */
-    async replaceComposefsImage(
-      record: ImageRecord,
-      documents: RawDocuments,
-      waiting: Waiting,
-    ): Promise<void> {
-      const hex = digestHex(record.digest);
-      const stage = await claimReplacement(layout, hex, `image ${hex.slice(0, 12)}`, waiting);
+    /** The image, made again from its streams; with its signatures, which are about the bytes that it will have again. */
+    async replaceComposefsImage(record: ImageRecord, documents: RawDocuments): Promise<void> {
+      const target = imagePath(layout, digestHex(record.digest));
+      const stage = await openPrivateStage(layout, 'repair');
       try {
         fillComposefsImage(layout, record, documents, stage.directory);
-        stage.exchange(imagePath(layout, hex));
+        const [kept, copy] = [target, stage.directory].map((directory) => join(directory, SIGNATURES));
+        if (existsSync(kept!)) cpSync(kept!, copy!, { recursive: true });
+        syncFileSystem(stage.directory);
+        stage.exchange(target);
         syncDirectory(layout.images);
       } finally {
         stage.discard();
       }
     },
 
+    /** False when it was removed meanwhile. */
+    hasImage: (digest: Digest): boolean => hasImage(layout, digest),
+
     sync: (): void => syncFileSystem(layout.root),
     syncLayers: (): void => syncDirectory(layout.layers),
 
     /** The image's directory, made again from its documents. */
-    async replaceImage(record: ImageRecord, documents: RawDocuments, waiting: Waiting): Promise<void> {
+    async replaceImage(record: ImageRecord, documents: RawDocuments): Promise<void> {
       const hex = digestHex(record.digest);
       const target = imagePath(layout, hex);
-      const stage = await claimReplacement(layout, hex, `image ${hex.slice(0, 12)}`, waiting);
+      const stage = await openPrivateStage(layout, 'repair');
       try {
         writeImage(stage.directory, record, documents, imageTreeLinks(layout, record, findTree));
         syncFileSystem(stage.directory);
-        if (existsSync(target)) stage.exchange(target);
-        else stage.commit(target);
+        stage.exchange(target);
         syncDirectory(layout.images);
       } finally {
         stage.discard();
@@ -215,6 +218,9 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
     /** A layer that no image has. */
     removeLayer: (hex: string): void => moveToTrash(layout, join(layout.layers, hex)),
 
-    removeTag: (name: string): void => void removeLink(layout, 'tags', name),
+    /** A damaged name; one that was written anew meanwhile stays. */
+    removeTag(name: string): void {
+      if (checkLinks(layout, 'tags').some((damage) => damage.name === name)) removeLink(layout, 'tags', name);
+    },
   };
 }

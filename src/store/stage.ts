@@ -45,17 +45,10 @@ export async function claimStage(
   return undefined;
 }
 
-/** The same for what is to replace something that is there. */
-export function claimReplacement(
-  layout: Layout,
-  name: string,
-  what: string,
-  waiting: Waiting,
-): Promise<Stage> {
-  return openStage(layout, `repair-${name}`, `the repair of ${what}`, waiting);
-}
-
-/** A stage that nobody else can want. */
+/**
+ * A stage that nobody else can want, so that nobody waits for it: what is to replace something waits for the exclusive
+ * lock with its stage in hand, and who waited for that stage could hold the shared one.
+ */
 export function openPrivateStage(layout: Layout, kind: string): Promise<Stage> {
   return openStage(layout, `${kind}-${randomBytes(8).toString('hex')}`, kind, {});
 }

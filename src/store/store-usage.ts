@@ -1,10 +1,9 @@
 /** Bytes on the disk: of each image what it alone has and what it shares, and of the whole store. */
 import { lstatSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { type Digest, digestHex } from '../oci/digest.ts';
+import { type Digest, digestHex, digestOfHex } from '../oci/digest.ts';
 import { composefsImages, listObjects, objectsOfStream } from './composefs-garbage.ts';
 import { BLOCK_BYTES, usageCounter } from './disk-usage.ts';
-import { digestOfHex } from './garbage.ts';
 import { listLinks } from './image-links.ts';
 import { linkedLayerHexes, listImageHexes } from './images.ts';
 import { listLayerHexes } from './layers.ts';

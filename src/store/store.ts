@@ -12,28 +12,13 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Lock, lockFile, lockPresentFile, type Waiting } from '../host/lock.ts';
 import { syncfs } from '../host/syscalls.ts';
-import { type ChainID, type DiffID, type Digest, digestHex } from '../oci/digest.ts';
+import { type ChainID, type DiffID, type Digest, digestHex, digestOfHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type CheckedStore, checkStore } from './check-store.ts';
-import { composefsGarbage, removeComposefsGarbage } from './composefs-garbage.ts';
-import {
-  claimStream,
-  commitComposefsImage,
-  fillComposefsImage,
-  IMAGE_FILE,
-  type StreamStage,
-} from './composefs-images.ts';
-import {
-  collectGarbage,
-  deleteImage,
-  digestOfHex,
-  type Garbage,
-  type GarbageOptions,
-  moveToTrash,
-  unusedLayers,
-} from './garbage.ts';
+import { claimStream, commitComposefsImage, IMAGE_FILE, type StreamStage } from './composefs-images.ts';
+import { collectGarbage, deleteImage, type Garbage, type GarbageOptions } from './garbage.ts';
 import { composefsEntries, type ImageEntry } from './image-entries.ts';
-import { listLinks, readLink, removeLink, writeLink } from './image-links.ts';
+import { listLinks, readLink, removeLink, settleNames, writeLink } from './image-links.ts';
 import { findImageUsers, type ImageUser, refuseWhileUsed, type UseRecord, useRecord } from './image-users.ts';
 import {
   commitImage,
@@ -41,14 +26,11 @@ import {
   hasImage,
   type ImageDocuments,
   type ImageRecord,
-  imageRecord,
-  imageTreeLinks,
   listImageHexes,
   type RawDocuments,
   readImageDocuments,
   readImageRecord,
   type StoredImage,
-  writeImage,
 } from './images.ts';
 import {
   claimLayer,
@@ -61,7 +43,6 @@ import {
 } from './layers.ts';
 import {
   formatOfFile,
-  imageFileName,
   imagePath,
   type Layout,
   layoutBelow,
@@ -69,14 +50,14 @@ import {
   openLayout,
   type StoreFormat,
   syncDirectory,
-  syncFileSystem,
   tagFileName,
 } from './layout.ts';
 import { objectPaths } from './objects.ts';
 import { openPartialBlob, type PartialBlob, RESUMABLE_FOR_MS, visitLeftOverBlobs } from './partial-blob.ts';
 import { removeAny } from './remove-tree.ts';
 import { type Repairs, repairsOf } from './repairs.ts';
-import { claimReplacement, visitLeftOverStages } from './stage.ts';
+import { replaceFormat } from './replace-format.ts';
+import { visitLeftOverStages } from './stage.ts';
 import { type StoreUsage, storeUsage } from './store-usage.ts';
 import { hasStream, type StreamKey, streamKey } from './streams.ts';
 
@@ -181,12 +162,6 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       `refusing to ${verb} ${quote(candidates[0] ?? '')}: it is in the additional store ${quote(store.root)}, which is only read`,
       { hint: `Do it there: ocictl --root ${store.root} …` },
     );
-  }
-
-  async function settleNames(): Promise<void> {
-    for (const kind of ['tags', 'roots'] as const)
-      for (const [name, hex] of listLinks(layout, kind))
-        if (hasImage(layout, digestOfHex(hex))) await writeLink(layout, kind, name, digestOfHex(hex));
   }
 
   function usersOf(digest: Digest, runRoot: string): ImageUser[] {
@@ -369,44 +344,13 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       return imageByHex(digestHex(record.digest));
     },
 
-    /**
-     * The image in the other format, whose layers are all in place; then what only the old one had goes. Names
-     * follow. `tables`: of pullStreams(). Under the exclusive lock.
-     */
-    async replaceFormat(
+    /** The image in the other format, in its place; see replace-format.ts. Under the exclusive lock. */
+    replaceFormat: (
       image: StoredImage,
       to: StoreFormat,
       documents: ImageDocuments,
       tables: readonly (Digest | undefined)[],
-      waiting: Waiting,
-    ): Promise<void> {
-      const { digest, source, stored, sizeBytes } = image;
-      const hex = digestHex(digest);
-      const known = imageRecord(digest, documents, { source, stored, sizeBytes });
-      const layers = known.layers.map((layer, i) => ({ ...layer, ...(tables[i] && { toc: tables[i] }) }));
-      const record = { ...known, layers };
-      const before = imagePath(layout, hex);
-      const after = join(layout.images, imageFileName(hex, to));
-      const stage = await claimReplacement(layout, hex, `image ${hex.slice(0, 12)}`, waiting);
-      try {
-        if (to === 'composefs') fillComposefsImage(layout, record, documents, stage.directory);
-        else {
-          await ensureSkeleton(layout, waiting);
-          writeImage(stage.directory, record, documents, imageTreeLinks(layout, record, treeOf));
-          syncFileSystem(stage.directory);
-        }
-        // Of two directories the one of format composefs counts, so there is an image at every moment.
-        if (existsSync(after)) moveToTrash(layout, after); // of a crash
-        stage.commit(after);
-        syncDirectory(layout.images);
-        moveToTrash(layout, before);
-      } finally {
-        stage.discard();
-      }
-      await settleNames();
-      for (const unused of unusedLayers(layout)) moveToTrash(layout, join(layout.layers, unused));
-      removeComposefsGarbage(layout, composefsGarbage(layout));
-    },
+    ): Promise<void> => replaceFormat(layout, treeOf, image, to, documents, tables),
 
     /** Of an image of format composefs: its files, by path. */
     composefsEntries: (image: StoredImage): Map<string, ImageEntry> =>
@@ -445,7 +389,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     // Deleting: under the exclusive lock
 
     /** Names follow their images into the other format, where a conversion was cut short before that. */
-    settleNames,
+    settleNames: (): Promise<void> => settleNames(layout),
 
     /** Also under the shared lock for a dry run. `runRoot` tells which images are used. */
     collectGarbage: (runRoot: string, options: Omit<GarbageOptions, 'isUsed'>): Garbage[] =>

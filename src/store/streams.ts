@@ -75,10 +75,9 @@ export function createStreamFile(path: string): StreamFile {
   let open = true;
   const flush = () => {
     const piece = zstdCompressSync(Buffer.from(text, 'latin1'));
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(piece.length);
-    writeSync(fd, length);
-    for (let at = 0; at < piece.length; ) at += writeSync(fd, piece, at);
+    const framed = Buffer.concat([Buffer.alloc(4), piece]);
+    framed.writeUInt32LE(piece.length);
+    for (let at = 0; at < framed.length; ) at += writeSync(fd, framed, at);
     text = '';
   };
   const close = () => {
