@@ -4,7 +4,7 @@
  *
  * Invariant: nothing is mounted or written here, and no path of the tree is followed out of it.
  */
-import { existsSync, lstatSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, statSync } from 'node:fs';
 import { COMMAND_HEAD_BYTES, checkCommand } from './bundle/command.ts';
 import { canonicalPoint, type Point, planScaffold } from './bundle/scaffold.ts';
 import { searchBit, whoEntersDirectory } from './bundle/working-directory.ts';
@@ -27,24 +27,29 @@ import { openImageTree } from './verified-image.ts';
 
 /** The same for a container of an image and one of a bundle. */
 export interface CommonContext
-  extends Omit<UnitContext, 'scaffold' | 'rootAttributes' | 'copyUp' | 'cwdBy' | 'kernelPaths'> {
+  extends Omit<
+    UnitContext,
+    'scaffold' | 'ownDirectory' | 'rootAttributes' | 'copyUp' | 'cwdBy' | 'kernelPaths'
+  > {
   /** By oci-run, not by systemd at some other time. */
   startsNow?: boolean;
 }
 
 /**
- * `directories` and `files`: what must exist in the root beside the mount points of `spec`. Throws COMMAND_NOT_FOUND,
- * COMMAND_CANNOT_RUN, BAD_IMAGE or INPUT_NOT_FOUND.
+ * `directories` and `files`: what must exist in the root beside the mount points of `spec`; `ownsDirectory`: a working
+ * directory that has to be made is the payload's user's, as under podman. Throws COMMAND_NOT_FOUND, COMMAND_CANNOT_RUN,
+ * BAD_IMAGE or INPUT_NOT_FOUND.
  */
 export function containerContext(
   spec: RuntimeSpec,
   tree: MergedTree,
   { startsNow, ...common }: CommonContext,
-  points: { directories: readonly string[]; files: readonly string[] },
+  points: { directories: readonly string[]; files: readonly string[]; ownsDirectory?: boolean },
 ): UnitContext {
   const mounts = spec.mounts.filter((mount) => isBind(mount) || mount.type === 'tmpfs');
-  const { args, env, cwd } = spec.process;
-  const covered = (path: string) => mounts.some((mount) => isBelow(path, mount.destination));
+  const { args, env, cwd, user } = spec.process;
+  const covered = (path: string) =>
+    KERNEL_PLACES.test(path) || mounts.some((mount) => isBelow(path, mount.destination));
   checkCommand({
     args,
     env,
@@ -52,6 +57,8 @@ export function containerContext(
     lookup: (path) => tree.lookup(path),
     head: (path) => tree.readHead(path, COMMAND_HEAD_BYTES),
     covered,
+    architecture: common.features.architecture,
+    hasInterpreters,
   });
   const lookup = (path: string) => tree.lookup(path, { followLast: false });
   const root = tree.lookup('/')!;
@@ -79,6 +86,8 @@ export function containerContext(
       `${quote(obstacle.path)} of the bundle's rootfs is a ${lookup(obstacle.path)?.kind}, not a ${obstacle.kind}`,
       { hint: `Replace it by a ${obstacle.kind}, or make the rootfs read-only.` },
     );
+  const place = canonicalPoint(cwd, lookup);
+  const isMade = points.ownsDirectory && scaffold.directories.includes(place) && lookup(place) === undefined;
   // an image of no layers has an empty one
   const isEmpty = common.layerTrees.length === 0 && common.composefs === undefined;
   const { uid, gid } = isEmpty ? { uid: common.idBase, gid: common.idBase } : root;
@@ -86,6 +95,9 @@ export function containerContext(
     ...common,
     cwdBy,
     scaffold,
+    ...(isMade && user.uid + user.gid > 0
+      ? { ownDirectory: { path: place, uid: common.idBase + user.uid, gid: common.idBase + user.gid } }
+      : {}),
     rootAttributes: { uid, gid, mode: root.mode | rootSearch, covered: (root.mode & rootSearch) === 0 },
     copyUp: new Map(
       [...mounts.map((mount) => mount.destination), '/run']
@@ -106,6 +118,17 @@ export function containerContext(
           ),
         }),
   };
+}
+
+/** The kernel's, and ours: whatever the image has there is not seen. */
+const KERNEL_PLACES = /^\/(proc|sys|dev)(\/|$)/;
+
+function hasInterpreters(): boolean {
+  try {
+    return readdirSync('/proc/sys/fs/binfmt_misc').some((name) => name !== 'register' && name !== 'status');
+  } catch {
+    return false;
+  }
 }
 
 /** What the kernel has there now. Of these the container's own /proc and /sys have the same, whatever its namespaces. */

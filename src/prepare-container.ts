@@ -10,6 +10,7 @@ import { canonicalPath } from './bundle/canonical-path.ts';
 import type { DeviceRequest } from './bundle/device.ts';
 import type { NetworkChoice, NetworkMode } from './bundle/network.ts';
 import { type ContainerOptions, translateImage } from './bundle/runtime-spec.ts';
+import { canonicalPoint } from './bundle/scaffold.ts';
 import { byOption, type ResolvedUser, resolveGroup, resolveUser } from './bundle/user.ts';
 import { containerContext } from './container-context.ts';
 import { requireContainer } from './containers.ts';
@@ -99,6 +100,7 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
     const credentials = request.credentials ?? [];
     const options = {
       ...request.options,
+      workdir: request.options.workdir ?? workingDirectory(request.imageConfig, tree),
       env: [
         ...(credentials.length > 0 ? [`CREDENTIALS_DIRECTORY=${CREDENTIALS_DIRECTORY}`] : []),
         ...request.options.env,
@@ -134,7 +136,7 @@ export function prepareContainer(request: ContainerRequest): PreparedContainer {
         ...(request.network.kind === 'container' ? { joinsNetworkOf: request.network.unit } : {}),
         ...(request.init ? { init: findStaticInit() } : {}),
       },
-      { directories: volumePlaces(request.imageConfig), files: NETWORK_FILES },
+      { directories: volumePlaces(request.imageConfig), files: NETWORK_FILES, ownsDirectory: true },
     );
     return finish(spec, context);
   } catch (error) {
@@ -197,6 +199,14 @@ function inode(path: string): number {
   throw new OciError('INPUT_NOT_FOUND', `--network: ${quote(path)} is no network namespace`, {
     hint: 'Make one with: ip netns add NAME, and name it as ns:/run/netns/NAME.',
   });
+}
+
+/** As podman takes it: from the root, and `..` as the kernel goes it. */
+function workingDirectory({ config }: ImageConfig, tree: MergedTree): string {
+  const path = config.WorkingDir?.startsWith('/') ? config.WorkingDir : `/${config.WorkingDir ?? ''}`;
+  return path.split('/').includes('..')
+    ? canonicalPoint(path, (each) => tree.lookup(each, { followLast: false }))
+    : path;
 }
 
 const USER_DATABASE_MAX_BYTES = 4 * 1024 * 1024;
@@ -270,7 +280,7 @@ function imageVolumes({ imageConfig, options }: ContainerRequest, directory: str
       hint: 'Leave out --read-only.',
     });
   return [...places]
-    .filter((path) => !taken.has(path) && !/^\/(proc|sys|dev|run\/\.oci)(\/|$)|^\/run$/.test(path))
+    .filter((path) => !taken.has(path) && !NO_VOLUME.test(path))
     .map((destination, index) => ({
       destination,
       type: 'bind',
@@ -278,6 +288,9 @@ function imageVolumes({ imageConfig, options }: ContainerRequest, directory: str
       options: ['rbind', 'rw', 'nosuid', 'nodev', VOLUME_OPTION],
     }));
 }
+
+/** What every container has of its own. */
+const NO_VOLUME = /^\/(proc|sys|dev|run\/\.oci|etc\/(hosts|hostname|resolv\.conf))(\/|$)|^\/run$/;
 
 /** As podman reads them: from the root, and never above it. What the kernel or the recipe mounts is there anyway. */
 function volumePlaces({ config }: ImageConfig): string[] {

@@ -20,16 +20,24 @@ export interface CommandInput {
   head: (path: string) => Uint8Array | undefined;
   /** True for a path that a mount will cover: it cannot be judged beforehand. */
   covered: (path: string) => boolean;
+  /** As process.arch names it. */
+  architecture: string;
+  /** Whether the kernel hands files of some kind to an interpreter (binfmt_misc). */
+  hasInterpreters: () => boolean;
 }
 
-/** ENTRYPOINT and CMD as docker(1) combines them: a new entrypoint drops the image's CMD, a command replaces it. */
+/**
+ * ENTRYPOINT and CMD as docker(1) combines them: a new entrypoint drops the image's CMD, a command replaces it; one of
+ * an empty word is none.
+ */
 export function payloadArgs(
   image: { Entrypoint: readonly string[]; Cmd: readonly string[] },
   entrypoint: readonly string[] | undefined,
   command: readonly string[],
 ): string[] {
   if (entrypoint !== undefined) return [...entrypoint, ...command];
-  return [...image.Entrypoint, ...(command.length > 0 ? command : image.Cmd)];
+  const own = image.Entrypoint.join() === '' ? [] : image.Entrypoint;
+  return [...own, ...(command.length > 0 ? command : image.Cmd)];
 }
 
 /** Throws COMMAND_NOT_FOUND (127) or COMMAND_CANNOT_RUN (126), naming the command. */
@@ -47,8 +55,9 @@ export function checkCommand(input: CommandInput): void {
     if (file.kind !== 'file') cannotRun ??= `is a ${file.kind}`;
     else if ((file.mode & 0o111) === 0) cannotRun ??= 'is not executable';
     else {
-      if (!isPlainText(input.head(path))) return;
-      cannotRun ??= 'is text without #!';
+      const problem = problemOf(input.head(path), input);
+      if (problem === undefined) return;
+      cannotRun ??= problem;
       break;
     }
   }
@@ -61,11 +70,45 @@ export function checkCommand(input: CommandInput): void {
   });
 }
 
-export const COMMAND_HEAD_BYTES = 128;
+/** What the kernel looks at: BINPRM_BUF_SIZE. */
+export const COMMAND_HEAD_BYTES = 256;
 
-/** What the kernel refuses (ENOEXEC) and execvp(3) would hand to a shell. Whether it takes other formats is its secret. */
-function isPlainText(head: Uint8Array | undefined): boolean {
-  return head !== undefined && !head.includes(0) && !Buffer.from(head).toString('latin1').startsWith('#!');
+/** What the kernel refuses (ENOEXEC): execvp(3) would hand it to a shell, which makes nonsense of a program. */
+function problemOf(
+  head: Uint8Array | undefined,
+  { architecture, hasInterpreters }: CommandInput,
+): string | undefined {
+  if (head === undefined) return undefined;
+  const text = Buffer.from(head).toString('latin1');
+  if (text.startsWith('#!')) {
+    const [, interpreter, end] = /^#![ \t]*([^ \t\n\0]*)([ \t\n]?)/.exec(text)!;
+    if (interpreter === '') return 'names no interpreter after #!';
+    return end === '' && head.length === COMMAND_HEAD_BYTES ? 'has too long a line after #!' : undefined;
+  }
+  if (!text.includes('\0')) return 'is text without #!';
+  const isNative = text.startsWith('\x7fELF') && isForMachine(head, architecture);
+  return isNative || hasInterpreters() ? undefined : 'is no program for this machine';
+}
+
+/** e_machine of elf(5) that a kernel runs; the second is that of its 32-bit half. */
+const MACHINES: Readonly<Record<string, readonly number[]>> = {
+  x64: [62, 3],
+  arm64: [183, 40],
+  riscv64: [243],
+  s390x: [22],
+  ppc64: [21],
+  loong64: [258],
+};
+const EI_DATA = 5;
+const BIG_ENDIAN = 2;
+const E_MACHINE = 18;
+
+function isForMachine(head: Uint8Array, architecture: string): boolean {
+  const known = MACHINES[architecture];
+  if (known === undefined) return true;
+  if (head.length < E_MACHINE + 2) return false;
+  const view = new DataView(head.buffer, head.byteOffset);
+  return known.includes(view.getUint16(E_MACHINE, head[EI_DATA] !== BIG_ENDIAN));
 }
 
 function candidates(command: string, input: CommandInput): string[] {

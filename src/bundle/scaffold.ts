@@ -18,7 +18,7 @@ export interface RootEntry {
 
 export interface Point {
   path: string;
-  /** any: whatever the image has is right; a directory where it has nothing. */
+  /** any: whatever the image has is right, and a file that another point asks for; otherwise a directory. */
   kind: 'directory' | 'file' | 'any';
 }
 
@@ -48,9 +48,14 @@ export function planScaffold(
   const directories = new Set<string>();
   const files = new Set<string>();
   const cover = new Map<string, CoverEntry>();
+  const placesOfFiles = points
+    .filter(({ kind }) => kind === 'file')
+    .map(({ path }) => canonicalPoint(path, lookup));
+  const isAtFile = (place: string) => placesOfFiles.some((file) => `${place}/`.startsWith(`${file}/`));
   for (const { path, kind } of [...OWN.map((own): Point => ({ path: own, kind: 'directory' })), ...points]) {
     const place = canonicalPoint(path, lookup);
     if (place === '/' || (!OWN.includes(place) && /^\/(proc|sys|dev)\//.test(place))) continue;
+    if (kind === 'any' && isAtFile(place)) continue;
     const obstacle = kind === 'any' ? undefined : findObstacle(place, kind, lookup);
     if (obstacle !== undefined)
       addCover(cover, place, kind === 'file' ? 'file' : 'directory', obstacle, lookup);

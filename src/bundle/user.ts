@@ -29,26 +29,19 @@ interface PasswdEntry {
 interface GroupEntry {
   name: string;
   gid: number;
-  members: string[];
+  /** Names with commas between them. */
+  members: string;
 }
 
 /** Throws BAD_IMAGE naming the user or group that does not exist or does not fit. */
 export function resolveUser(userText: string, database: UserDatabase): ResolvedUser {
   const [userPart = '', groupPart, ...rest] = userText.split(':');
   if (rest.length > 0)
-    throw new OciError('BAD_IMAGE', `user ${quote(userText)} is not USER[:GROUP]`, { hint: HINT });
-  const passwd = parsePasswd(database.passwd);
-  const groups = parseGroup(database.group);
-
-  const user = findUser(userPart === '' ? '0' : userPart, passwd);
-  const gid = groupPart === undefined || groupPart === '' ? user.gid : findGroup(groupPart, groups);
+    throw new OciError('BAD_IMAGE', `user ${quote(userText)} is not USER[:GROUP]`, { hint: HINT.user });
+  const user = findUser(userPart === '' ? '0' : userPart, database.passwd);
+  const gid = groupPart ? findGroup(groupPart, database.group) : user.gid;
   // supplementary groups only where no group is named: so do docker and podman
-  const additional =
-    groupPart === undefined || groupPart === ''
-      ? groups
-          .filter((group) => user.name !== undefined && group.members.includes(user.name))
-          .map((group) => group.gid)
-      : [];
+  const additional = groupPart ? [] : groupsOf(user.name, database.group);
   return {
     uid: user.uid,
     gid,
@@ -60,7 +53,7 @@ export function resolveUser(userText: string, database: UserDatabase): ResolvedU
 
 /** Resolves --group-add. */
 export function resolveGroup(text: string, groupText: string): number {
-  return byOption('--group-add', () => findGroup(text, parseGroup(groupText)));
+  return byOption('--group-add', () => findGroup(text, groupText));
 }
 
 /** What an image has wrong is the user's fault where an option says it. */
@@ -73,64 +66,91 @@ export function byOption<T>(option: string, resolve: () => T): T {
   }
 }
 
-const HINT = 'Name a user that the image has with --user, or a number from 0 to 65535.';
+type FoundUser = Omit<PasswdEntry, 'name'> & { name?: string };
 
-function findUser(
-  text: string,
-  passwd: PasswdEntry[],
-): { uid: number; gid: number; home: string; name?: string } {
-  const byName = passwd.find((entry) => entry.name === text);
-  if (byName) return { ...byName, home: byName.home === '' ? '/' : byName.home };
-  if (!/^\d+$/.test(text))
-    throw new OciError('BAD_IMAGE', `user ${quote(text)} does not exist in the image`, { hint: HINT });
+function findUser(text: string, passwdText: string): FoundUser {
+  const byName = parsePasswd(passwdText).find((entry) => entry.name === text);
+  if (byName) return byName;
+  if (!isDigits(text)) throw noSuch('user', text, passwdText);
   const uid = parseID(text, 'user');
-  const byUid = passwd.find((entry) => entry.uid === uid);
-  if (byUid) return { ...byUid, home: byUid.home === '' ? '/' : byUid.home };
-  return { uid, gid: 0, home: uid === 0 ? '/root' : '/' };
+  const byUid = parsePasswd(passwdText).find((entry) => entry.uid === uid);
+  return byUid ?? { uid, gid: 0, home: uid === 0 ? '/root' : '/' };
 }
 
-function findGroup(text: string, groups: GroupEntry[]): number {
-  const byName = groups.find((entry) => entry.name === text);
+function findGroup(text: string, groupText: string): number {
+  const byName = parseGroup(groupText).find((entry) => entry.name === text);
   if (byName) return byName.gid;
-  if (/^\d+$/.test(text)) return parseID(text, 'group');
-  throw new OciError('BAD_IMAGE', `group ${quote(text)} does not exist in the image`, {
-    hint: 'Name a group that the image has, or a number from 0 to 65535.',
-  });
+  if (isDigits(text)) return parseID(text, 'group');
+  throw noSuch('group', text, groupText);
 }
 
-function parseID(text: string, what: string): number {
-  const id = /^\d{1,5}$/.test(text.replace(/^0+(?=\d)/, '')) ? Number(text) : Number.NaN;
-  if (!(id <= CONTAINER_ID_MAX))
+function groupsOf(user: string | undefined, groupText: string): number[] {
+  if (user === undefined) return [];
+  return parseGroup(groupText)
+    .filter(({ members }) => `,${members},`.includes(`,${user},`))
+    .map(({ gid }) => gid)
+    .toArray();
+}
+
+function parseID(text: string, what: keyof typeof HINT): number {
+  const id = idOf(text);
+  if (id === undefined)
     throw new OciError(
       'BAD_IMAGE',
       `${what} ${quote(text)} is not in the container's range 0..${CONTAINER_ID_MAX}`,
-      { hint: HINT },
+      { hint: HINT[what] },
     );
   return id;
 }
 
-/** Lines that are not a full entry, or whose ids do not fit, do not exist for us. */
-function parsePasswd(text: string): PasswdEntry[] {
-  return rows(text, 7).flatMap(([name, , uid, gid, , home]) =>
-    isID(uid) && isID(gid) ? [{ name: name!, uid: Number(uid), gid: Number(gid), home: home! }] : [],
-  );
+const HINT = {
+  user: 'Name a user that the image has with --user, or a number from 0 to 65535.',
+  group: 'Name a group that the image has, or a number from 0 to 65535.',
+};
+
+/** A name may have a line all the same: one that does not count. */
+function noSuch(what: keyof typeof HINT, name: string, text: string): OciError {
+  const line = rows(text, 1).find(([first]) => first === name);
+  const ids = what === 'user' ? line?.slice(2, 4) : line?.slice(2, 3);
+  const why =
+    ids === undefined
+      ? 'does not exist in the image'
+      : `has ${quote(ids.join(':'))} in the image, not numbers from 0 to ${CONTAINER_ID_MAX}`;
+  return new OciError('BAD_IMAGE', `${what} ${quote(name)} ${why}`, { hint: HINT[what] });
 }
 
-function parseGroup(text: string): GroupEntry[] {
-  return rows(text, 4).flatMap(([name, , gid, members]) =>
-    isID(gid)
-      ? [{ name: name!, gid: Number(gid), members: members!.split(',').filter((m) => m !== '') }]
-      : [],
-  );
+/** Lines without ids, or whose ids do not fit, do not exist for us; what comes after the ids may be missing. */
+function parsePasswd(text: string): IteratorObject<PasswdEntry> {
+  return rows(text, 4).flatMap(([name = '', , uidText = '', gidText = '', , home]) => {
+    const [uid, gid] = [idOf(uidText), idOf(gidText)];
+    return uid === undefined || gid === undefined ? [] : [{ name, uid, gid, home: home || '/' }];
+  });
 }
 
-function rows(text: string, columns: number): string[][] {
-  return text
-    .split('\n')
-    .map((line) => line.replace(/\r$/, '').split(':'))
-    .filter((fields) => fields.length >= columns && fields[0] !== '' && !fields[0]!.startsWith('#'));
+function parseGroup(text: string): IteratorObject<GroupEntry> {
+  return rows(text, 3).flatMap(([name = '', , gidText = '', members = '']) => {
+    const gid = idOf(gidText);
+    return gid === undefined ? [] : [{ name, gid, members }];
+  });
 }
 
-function isID(text: string | undefined): boolean {
-  return text !== undefined && /^\d{1,5}$/.test(text) && Number(text) <= CONTAINER_ID_MAX;
+const FIELDS_MAX = 7;
+
+/** Blanks around a line are no part of it, as for libc. One by one: there may be millions. */
+function* rows(text: string, columns: number): Generator<string[]> {
+  for (let start = 0, end = 0; start < text.length; start = end + 1) {
+    end = text.indexOf('\n', start);
+    if (end < 0) end = text.length;
+    if (end - start < 2 * columns - 1) continue;
+    const fields = text.slice(start, end).trim().split(':', FIELDS_MAX);
+    if (fields.length >= columns && fields[0] !== '' && !fields[0]!.startsWith('#')) yield fields;
+  }
+}
+
+function isDigits(text: string): boolean {
+  return /^\d+$/.test(text);
+}
+
+function idOf(text: string): number | undefined {
+  return /^0*\d{1,5}$/.test(text) && Number(text) <= CONTAINER_ID_MAX ? Number(text) : undefined;
 }

@@ -37,6 +37,8 @@ export interface UnitContext {
       owner?: { uid: number; gid: number };
     }[];
   };
+  /** One of scaffold.directories that is not root's; ids as on disk. */
+  ownDirectory?: { path: string; uid: number; gid: number };
   /** Who enters the payload's working directory. */
   cwdBy: 'unit' | 'shim';
   /**

@@ -43,8 +43,16 @@ export function processSettings(
 /** MAX_ARG_STRLEN, less the NUL: execve(2). */
 const STRING_MAX_BYTES = 131_071;
 
+/** All of them, each with its NUL and a pointer, take a quarter of the stack at most, within these bounds: execve(2). */
+const POINTER_BYTES = 8;
+const STACK_BYTES = 8 * 1024 * 1024;
+const STRINGS_MIN_BYTES = 128 * 1024;
+const STRINGS_MAX_BYTES = 6 * 1024 * 1024;
+/** The shim's own words, and variables of systemd's. */
+const SHIM_BYTES = 16 * 1024;
+
 /** What no process can be given, whoever asks for it. */
-function checkProcess({ args, env, cwd, user }: Process, rangeSize: number): void {
+function checkProcess({ args, env, cwd, user, rlimits = [] }: Process, rangeSize: number): void {
   for (const text of [...args, ...env])
     if (Buffer.byteLength(text) > STRING_MAX_BYTES)
       throw new OciError(
@@ -52,6 +60,15 @@ function checkProcess({ args, env, cwd, user }: Process, rangeSize: number): voi
         `${quote(`${text.slice(0, 20)}…`)} has ${Buffer.byteLength(text)} bytes: the kernel takes arguments and variables of at most ${STRING_MAX_BYTES}`,
         { hint: 'Pass it in a file.' },
       );
+  const bytes = [...args, ...env].reduce((sum, text) => sum + Buffer.byteLength(text) + 1 + POINTER_BYTES, 0);
+  const stack = rlimits.find(({ type }) => type === 'RLIMIT_STACK')?.soft ?? STACK_BYTES;
+  const bytesMax = Math.min(Math.max(stack / 4, STRINGS_MIN_BYTES), STRINGS_MAX_BYTES);
+  if (bytes > bytesMax - SHIM_BYTES)
+    throw new OciError(
+      'COMMAND_CANNOT_RUN',
+      `arguments and variables have ${bytes} bytes in all: the kernel takes ${bytesMax}`,
+      { hint: 'Pass them in a file, or raise the limit: --ulimit stack=16777216.' },
+    );
   for (const arg of args)
     if (arg.includes('\0'))
       throw new OciError('BAD_IMAGE', `argument ${quote(arg)} holds a NUL byte`, {

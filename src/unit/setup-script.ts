@@ -187,7 +187,9 @@ mount -t tmpfs -o X-mount.mkdir=0700,mode=755,size=4m,nr_inodes=4k "oci-$NAME" "
 }
 
 /** A bundle's rootfs has all of it already: src/host/mount-points.ts. */
-function scaffoldLines({ scaffold: { directories, files }, rootAttributes, idBase }: UnitContext): string {
+function scaffoldLines(context: UnitContext): string {
+  const { scaffold, ownDirectory: own, rootAttributes, idBase } = context;
+  const { directories, files } = scaffold;
   const below = (path: string) => `"$WRITABLE"${shellWord(`/scaffold${path}`)}`;
   const made = [...new Set([...directories, ...files.map(parent)])];
   const temporary = directories.filter((path) => /^\/(var\/)?tmp$/.test(path));
@@ -199,6 +201,7 @@ function scaffoldLines({ scaffold: { directories, files }, rootAttributes, idBas
     ...files.map((path) => `: >${below(path)}`),
     ...(temporary.length > 0 ? [`chmod 1777 ${temporary.map(below).join(' ')}`] : []),
     'chown -R $D:$D "$WRITABLE/data" "$WRITABLE/scaffold"',
+    ...(own === undefined ? [] : [`chown ${own.uid}:${own.gid} ${below(own.path)}`]),
     ...(uid === idBase && gid === idBase ? [] : [`chown ${uid}:${gid} "$WRITABLE/data"`]),
     ...(mode === 0o755 ? [] : [`chmod ${mode.toString(8)} "$WRITABLE/data"`]),
   ].join('\n');

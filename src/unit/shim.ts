@@ -11,7 +11,7 @@
  * - All the same it starts as the container root's host id WITHOUT any capability of the host. Never start it with more.
  */
 import { CAPABILITIES } from '../oci/capability.ts';
-import { OciError, quote } from '../oci/errors.ts';
+import { quote } from '../oci/errors.ts';
 import type { Capabilities, Process } from '../oci/runtime-spec.ts';
 import { refusal } from './refuse.ts';
 
@@ -56,11 +56,8 @@ export function shimArgv(process: Process, options: ShimOptions = { uts: true })
     ),
     ...(process.terminal ? program('setsid', '--ctty') : []),
     ...setprivArgv(process, options.seccomp ?? false),
-    ...(late.length > 0
-      ? lateEnvironment(late, init[0] ?? process.args[0] ?? '')
-      : overridesModes(process)
-        ? []
-        : program('setpriv', '--')),
+    ...(late.length > 0 ? [...program('env', '--'), ...late] : []),
+    ...lastProgram(process, late.length > 0, init),
     ...init,
     ...process.args,
   ];
@@ -71,13 +68,12 @@ export function shimArgv(process: Process, options: ShimOptions = { uts: true })
  * whole environment and the directory set at the end, since no unit does that here.
  */
 export function execArgv(process: Process, seccomp: boolean): string[] {
-  const command = process.args[0] ?? '';
-  if (command.includes('=')) throw commandWithEquals(command);
   return [
     ...(process.terminal ? program('setsid', '--ctty', '--wait') : []),
     ...setprivArgv(process, seccomp),
     ...program('env', '-i', `--chdir=${process.cwd}`, '--'),
     ...process.env,
+    ...lastProgram(process, true),
     ...process.args,
   ];
 }
@@ -144,21 +140,17 @@ function setprivArgv(process: Process, seccomp: boolean): string[] {
   );
 }
 
-/** setpriv has all its capabilities until it executes the next program: whether it may must not be judged by them. */
+/**
+ * Who executes the command. Not env where it would take the command for a variable; and not the setpriv that became the
+ * user, which has all its capabilities until then: whether it may must not be judged by them.
+ */
+function lastProgram(process: Process, afterEnv: boolean, init: readonly string[] = []): string[] {
+  const isFine = afterEnv ? !(init[0] ?? process.args[0] ?? '').includes('=') : overridesModes(process);
+  return isFine ? [] : program('setpriv', '--');
+}
+
 function overridesModes({ user, capabilities }: Process): boolean {
   return user.uid === 0 && capabilities !== undefined && capabilities.bounding.includes('CAP_DAC_OVERRIDE');
-}
-
-function lateEnvironment(late: readonly string[], command: string): string[] {
-  if (command.includes('=')) throw commandWithEquals(command);
-  return [...program('env', '--'), ...late];
-}
-
-/** env(1) would take it for a variable. */
-function commandWithEquals(command: string): OciError {
-  return new OciError('UNSUPPORTED', `command ${quote(command)} holds '='`, {
-    hint: 'Give the command by a path without =.',
-  });
 }
 
 function program(name: string, ...args: string[]): string[] {

@@ -96,7 +96,19 @@ odd('passwd and group', [
   passwd('lines of colons', `::::::\n:::\n${LINE}\n`, alice),
   passwd('ids that do not fit', 'alice:x:70000:1001::/home/alice:/bin/sh\n', refused(65, /alice/)),
   passwd('a group id that does not fit', 'alice:x:1000:4294967296::/:/bin/sh\n', refused(65, /alice/)),
-  passwd('a negative id', 'alice:x:-1:1001::/:/bin/sh\n', UNKNOWN),
+  passwd(
+    'a negative id',
+    'alice:x:-1:1001::/:/bin/sh\n',
+    refused(65, /user 'alice' has '-1:1001' in the image, not numbers from 0 to 65535/),
+  ),
+  // podman makes root of these
+  ...['abc', '', '0x10', ' 5', '4294967296'].map((uid) =>
+    passwd(`the uid '${uid}'`, `alice:x:${uid}:1001::/:/bin/sh\n`, refused(65, /user 'alice' has '/)),
+  ),
+  passwd('a name alone', 'alice\n', refused(65, /user 'alice' has '' in the image/)),
+  passwd('no more than ids', 'alice:x:1000:1001\n', who(1000, 1001, '1001', '/')),
+  passwd('no shell at all', 'alice:x:1000:1001::/h\r\n', who(1000, 1001, '1001', '/h'), '1000'),
+  passwd('blanks around a line', ` \t${LINE} \n`, alice),
   passwd('a line of 1 MiB', `x:x:5:5:${'y'.repeat(2 ** 20)}:/:\n${LINE}\n`, alice),
   passwd('NUL bytes', `a\0b:x:5:5::/:\n\0\0\0\n${LINE}\n`, alice),
   passwd(
@@ -146,6 +158,7 @@ odd('passwd and group', [
     'alice',
     'a:x:7:alice,alice\nb:x:7:alice\nc:x:1001:alice\n',
   ),
+  passwd('groups: no list', `${LINE}\n`, who(1000, 7, '7', '/home/alice'), 'alice:a', 'a:x:7\n'),
   place('passwd: none', [], '1000', who(1000, 0, '0', '/')),
   place('passwd: none, by name', [], 'alice', UNKNOWN),
   place('passwd: none, root by name', [], 'root', refused(65, NO_SUCH)),

@@ -236,6 +236,7 @@ test('entrypoint and command', () => {
   assert.deepEqual(payloadArgs(image, undefined, []), ['e', '1', 'c']);
   assert.deepEqual(payloadArgs(image, undefined, ['x']), ['e', '1', 'x']);
   assert.deepEqual(payloadArgs(image, ['n'], []), ['n']);
+  assert.deepEqual(payloadArgs({ Entrypoint: [''], Cmd: ['c'] }, undefined, []), ['c']);
   assert.deepEqual(payloadArgs(image, [], ['x']), ['x']);
 });
 
@@ -246,23 +247,34 @@ test('the command is looked for as execvp(3) does', () => {
     '/bin/dir': { kind: 'directory', mode: 0o755 },
     '/usr/bin/data': { kind: 'file', mode: 0o755 },
     '/work/run': { kind: 'file', mode: 0o755 },
-    '/work/text': { kind: 'file', mode: 0o755 },
-    '/work/empty': { kind: 'file', mode: 0o755 },
-    '/work/script': { kind: 'file', mode: 0o755 },
   };
+  // elf(5): little-endian, e_machine
+  const elf = (machine: string) => `\x7fELF\x02\x01${'\0'.repeat(12)}${machine}`;
   const heads: Record<string, string> = {
     '/work/text': 'echo\n',
     '/work/empty': '',
     '/work/script': '#!/bin/sh\n',
+    '/work/blanks': '#! /bin/sh -e\n',
+    '/work/no-name': '#! \t\necho\n',
+    '/work/no-end': '#!x',
+    '/work/long': `#!/${'x'.repeat(253)}`,
+    '/work/data': '\0\0\0',
+    '/work/cut': '\x7fELF\0',
+    '/work/arm': elf('\xb7\0'),
+    '/work/i386': elf('\x03\0'),
   };
+  for (const path of Object.keys(heads)) files[path] = { kind: 'file', mode: 0o755 };
+  let interpreters = false;
   const check = (command: string, PATH = '/bin:/usr/bin') =>
     checkCommand({
       args: [command],
       env: [`PATH=${PATH}`],
       cwd: '/work',
       lookup: (path) => files[path.replace('/./', '/')],
-      head: (path) => Buffer.from(heads[path.replace('/./', '/')] ?? '\x7fELF\0'),
+      head: (path) => Buffer.from(heads[path.replace('/./', '/')] ?? elf('\x3e\0'), 'latin1'),
       covered: (path) => path.startsWith('/mnt/'),
+      architecture: 'x64',
+      hasInterpreters: () => interpreters,
     });
   check('sh');
   check('/bin/sh');
@@ -275,9 +287,16 @@ test('the command is looked for as execvp(3) does', () => {
   throwsOci(() => check(''), 'COMMAND_NOT_FOUND', 'no command');
   throwsOci(() => check('data', '/bin'), 'COMMAND_CANNOT_RUN', 'is not executable');
   throwsOci(() => check('/bin/dir'), 'COMMAND_CANNOT_RUN', 'is a directory');
-  check('./script');
+  for (const name of ['script', 'blanks', 'no-end', 'i386']) check(`./${name}`);
+  throwsOci(() => check('./no-name'), 'COMMAND_CANNOT_RUN', "'./no-name' names no interpreter after #!");
+  throwsOci(() => check('./long'), 'COMMAND_CANNOT_RUN', 'has too long a line after #!');
+  for (const name of ['data', 'cut', 'arm'])
+    throwsOci(() => check(`./${name}`), 'COMMAND_CANNOT_RUN', 'is no program for this machine');
   throwsOci(() => check('./text'), 'COMMAND_CANNOT_RUN', "'./text' is text without #!");
   throwsOci(() => check('./empty'), 'COMMAND_CANNOT_RUN', 'is text without #!');
+  interpreters = true; // as of qemu-user
+  check('./arm');
+  throwsOci(() => check('./text'), 'COMMAND_CANNOT_RUN', 'is text without #!');
 });
 
 test('canonical paths stay inside', () => {

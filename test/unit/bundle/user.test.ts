@@ -10,6 +10,8 @@ const database = {
     'www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin',
     'nohome:x:50:50:::',
     'short:x:51',
+    'brief:x:052:0053',
+    '  blank:x:54:55::/blank ',
     'huge:x:4294967296:0::/:/bin/sh',
     'minus:x:-1:0::/:/bin/sh',
     '1234:x:77:78:name of digits:/d:/bin/sh',
@@ -23,6 +25,7 @@ const database = {
     'app:x:1000:app',
     'big:x:70000:app',
     'adm:x:4:someone',
+    ' tape:x:45',
   ].join('\n'),
 };
 
@@ -40,6 +43,9 @@ test('users by name, number and group', () => {
     [':video', 0, 44, [], '/root'],
     ['nohome', 50, 50, [], '/'],
     ['crlf', 90, 91, [], '/crlf'],
+    ['brief', 52, 53, [], '/'],
+    ['52', 52, 53, [], '/'],
+    ['blank:tape', 54, 45, [], '/blank'],
     ['4242', 4242, 0, [], '/'],
     ['65535:65535', 65535, 65535, [], '/'],
     ['007', 7, 0, [], '/'],
@@ -64,10 +70,14 @@ test('an image without passwd and group', () => {
 test('users that cannot be', () => {
   throwsOci(() => resolveUser('nobody', database), 'BAD_IMAGE', "user 'nobody' does not exist in the image");
   throwsOci(() => resolveUser('app:wheel', database), 'BAD_IMAGE', "group 'wheel' does not exist");
-  throwsOci(() => resolveUser('short', database), 'BAD_IMAGE', "user 'short' does not exist");
-  throwsOci(() => resolveUser('huge', database), 'BAD_IMAGE', "user 'huge' does not exist");
-  throwsOci(() => resolveUser('minus', database), 'BAD_IMAGE', "user 'minus' does not exist");
-  throwsOci(() => resolveUser('app:big', database), 'BAD_IMAGE', "group 'big' does not exist");
+  throwsOci(() => resolveUser('short', database), 'BAD_IMAGE', "user 'short' has '51' in the image");
+  throwsOci(
+    () => resolveUser('huge', database),
+    'BAD_IMAGE',
+    "user 'huge' has '4294967296:0' in the image, not numbers from 0 to 65535",
+  );
+  throwsOci(() => resolveUser('minus', database), 'BAD_IMAGE', "user 'minus' has '-1:0' in the image");
+  throwsOci(() => resolveUser('app:big', database), 'BAD_IMAGE', "group 'big' has '70000' in the image");
   for (const id of ['65536', '4294967295', '4294967296', '18446744073709551616'])
     throwsOci(() => resolveUser(id, database), 'BAD_IMAGE', `user '${id}' is not in the container's range`);
   throwsOci(() => resolveUser('-1', database), 'BAD_IMAGE', "user '-1' does not exist");
