@@ -65,6 +65,11 @@ test('damage of objects, streams and images is told by its path, and repaired', 
     'object content differs',
     'object is missing',
   ]);
+  await sh(
+    `cd /var/tmp; openssl genpkey -algorithm ed25519 -out c.pem; openssl pkey -in c.pem -pubout -out c.pub`,
+  );
+  await ocictl(`sign ${BUSYBOX} --key /var/tmp/c.pem`);
+  await ocictl(`sign ${NGINX} --key /var/tmp/c.pem`);
   for (const { path } of found) assert.match(path ?? '', /^'\w+\//);
   for (const [what, number] of [
     ['images/*/image.cfs', 1],
@@ -78,6 +83,8 @@ test('damage of objects, streams and images is told by its path, and repaired', 
     [],
   );
   assert.deepEqual(await fsck(), []);
+  // what was signed is what there is again
+  for (const image of [BUSYBOX, NGINX]) await ocictl(`verify ${image} --key /var/tmp/c.pub`);
 });
 
 test('diff lists what an image has more or otherwise, alike in both formats', async () => {
