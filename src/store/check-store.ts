@@ -129,7 +129,7 @@ export function checkImage(layout: Layout, hex: string, findTree: FindTree): Ima
     problems.push('image.json does not fit the manifest and the configuration');
   const known = documents === undefined ? record : imageRecord(digest, documents, NO_FACTS);
   if (formatOfFile(directory) === 'composefs') {
-    if (record !== undefined) problems.push(...checkImageFile(directory, record));
+    if (record !== undefined) problems.push(...checkImageFile(layout, directory, record));
     // Only our own record says what is known by its table.
     return { problems, chainIDs: [], streamKeys: (record ?? known)?.layers.map(streamKey) ?? [] };
   }

@@ -4,20 +4,20 @@
  * Invariant: images/<hex>.composefs exists only after all its streams and objects; an image is in the store in one of
  * the two formats. The same image has the same image.cfs, byte for byte, wherever it is made.
  */
-import { closeSync, constants, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TreeNode, writeErofsImage } from '../composefs/erofs-image.ts';
 import type { LayerRecord } from '../composefs/inode.ts';
 import { createLayerMerger } from '../composefs/merge-layers.ts';
 import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
 import type { Waiting } from '../host/lock.ts';
-import { enableVerity } from '../host/syscalls.ts';
+import { enableVerity, measureVerity } from '../host/syscalls.ts';
 import { type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { wrap } from '../oci/errors.ts';
 import { STREAM_FILE } from './apply-stream.ts';
 import { hasImage, type ImageRecord, type RawDocuments, writeImage } from './images.ts';
 import { imageFileName, type Layout, syncDirectory, syncFileSystem } from './layout.ts';
-import { commitObjects, hasObject, objectPath, objectPaths } from './objects.ts';
+import { commitObjects, createGuard, hasObject, holeBytes, objectPath, objectPaths } from './objects.ts';
 import { claimStage, type Stage } from './stage.ts';
 import { hasStream, readStream, type StreamKey, streamKey, streamPath, streamsDirectory } from './streams.ts';
 
@@ -64,13 +64,16 @@ function streamStage(layout: Layout, diffID: DiffID, stage: Stage): StreamStage 
 /** Has the kernel guard each object of the tree, also those from before it could; false where one is not. */
 function guardObjects(layout: Pick<Layout, 'root'>, root: TreeNode): boolean {
   const paths = objectPaths(layout);
+  const guardObject = createGuard();
+  const isGuarded = (path: string) =>
+    withFile(path, (fd) => measureVerity(fd) !== undefined || guardObject(fd, holeBytes(fstatSync(fd))));
   const seen = new Set<VerityDigest>();
   const ahead = [root];
   for (let node = ahead.pop(); node !== undefined; node = ahead.pop()) {
     for (const child of node.children?.values() ?? []) ahead.push(child);
     const { object } = node.inode;
     if (object === undefined || seen.has(object)) continue;
-    if (!hasObject(paths, object) || !guard(objectPath(paths, object))) return false;
+    if (!hasObject(paths, object) || !isGuarded(objectPath(paths, object))) return false;
     seen.add(object);
   }
   return true;
@@ -78,9 +81,13 @@ function guardObjects(layout: Pick<Layout, 'root'>, root: TreeNode): boolean {
 
 /** False where the file system or the kernel has no fs-verity. */
 export function guard(path: string): boolean {
+  return withFile(path, enableVerity);
+}
+
+function withFile<T>(path: string, use: (fd: number) => T): T {
   const fd = openSync(path, 'r');
   try {
-    return enableVerity(fd);
+    return use(fd);
   } finally {
     closeSync(fd);
   }

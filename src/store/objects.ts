@@ -78,6 +78,8 @@ export interface ObjectStage {
 /** Content that is written to the disk only when it is known to be new. */
 const BUFFERED_MAX_BYTES = 4 * 1024 * 1024;
 const OBJECT_MODE = 0o444;
+/** The kernel reads holes as it does data, and writes a hash of each block of them. */
+const GUARDED_HOLES_MAX_BYTES = 1024 ** 3;
 const SHA256_BYTES = 32;
 const INDEX_FILE = 'sha256';
 /** Before content, where an entry of the index is that. */
@@ -114,6 +116,23 @@ function indexPath({ objectsBySha256 }: ObjectPaths, hex: string): string {
   return `${objectsBySha256}/${hex.slice(0, 2)}/${hex.slice(2)}`;
 }
 
+/** Of a file, by what it takes on the disk. */
+export function holeBytes({ size, blocks }: { readonly size: number; readonly blocks: number }): number {
+  return Math.max(size - 512 * blocks, 0);
+}
+
+/**
+ * Has the kernel guard the objects of a layer or an image, one after the other: what enableVerity() says, and false from
+ * where they have more holes than can be waited for. `holeBytes`: of the file.
+ */
+export function createGuard(enable = enableVerity): (fd: number, holeBytes: number) => boolean {
+  let holesLeft = GUARDED_HOLES_MAX_BYTES;
+  return (fd, holeBytes) => {
+    holesLeft -= holeBytes;
+    return holesLeft >= 0 && enable(fd);
+  };
+}
+
 /** `directory` is an empty directory of ours, on the file system of the store. */
 export function openObjectStage(paths: ObjectPaths, directory: string): ObjectStage {
   const staged = join(directory, 'objects');
@@ -123,6 +142,7 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
   let newBytes = 0;
   let index = '';
   let guarded = true;
+  const guardObject = createGuard();
 
   function createFile(name: string): number {
     return openat(fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, OBJECT_MODE);
@@ -137,11 +157,11 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
   }
 
   /** What the kernel guards, no one changes; where it cannot, the digest is all there is. */
-  function guard(name: string): void {
+  function guard(name: string, holeBytes: number): void {
     if (!guarded) return;
     const file = check(openat(fd, name, O_RDONLY | O_NOFOLLOW), 'open', name);
     try {
-      guarded = enableVerity(file);
+      guarded = guardObject(file, holeBytes);
     } finally {
       close(file);
     }
@@ -167,6 +187,7 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
       let chunks: Buffer[] | undefined = sparse ? undefined : [];
       let file: { fd: number; name: string } | undefined;
       let end = 0;
+      let written = 0;
 
       const spill = () => {
         const name = `partial-${partials++}`;
@@ -200,6 +221,7 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
             writeAt(file.fd, bytes, offset);
           }
           end = offset + bytes.length;
+          written += bytes.length;
         },
         finish(size = end) {
           if (size > end) verity.skip(size - end);
@@ -219,14 +241,14 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
               close(created);
             }
           } else {
-            const { fd: written, name } = file ?? spill();
+            const { fd: spilled, name } = file ?? spill();
             file = undefined;
-            const truncated = ftruncate(written, size);
-            close(written);
+            const truncated = ftruncate(spilled, size);
+            close(spilled);
             check(truncated, 'truncate', 'an object');
             check(renameat2(fd, name, fd, digest), 'rename', 'an object');
           }
-          guard(digest);
+          guard(digest, size - written);
           newBytes += size;
           if (sha256 !== undefined)
             remember(sha256.digest('hex'), Buffer.from(digest, 'hex').toString('base64url'));
