@@ -16,7 +16,7 @@
  *   require-signature = true
  *
  * Read in this order, later values win: /etc/oci/oci.conf, /etc/oci/oci.conf.d/*.conf by name, the same two in
- * $XDG_CONFIG_HOME/oci (~/.config/oci). --config FILE is read instead of them all. Other sections are left for later parts.
+ * $XDG_CONFIG_HOME/oci (~/.config/oci). --config FILE is read instead of them all.
  */
 import { readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -110,8 +110,13 @@ export async function parseOciConf(text: string, path: string): Promise<OciConf>
   for (const [key, value] of Object.entries(ini.parse(text))) {
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
       if (key === 'network') conf.networks = parseNetworks(value, path);
-      if (key === 'trust') conf.trust = parseTrust(value, path);
-      continue; // a section of a later part
+      else if (key === 'trust') conf.trust = parseTrust(value, path);
+      // [Trust] must not pass for a policy
+      else
+        throw new OciError('CONFIG', `${quote(path)}: there is no section ${quote(key)}`, {
+          hint: 'Use one of: network, network.NAME, trust, in small letters.',
+        });
+      continue;
     }
     if (key === 'keep') {
       conf.keep = parseKeep(value, path);

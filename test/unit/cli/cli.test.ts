@@ -167,7 +167,7 @@ test('oci.conf: places, order and errors', async () => {
   mkdirSync(join(system, 'oci.conf.d'), { recursive: true });
   mkdirSync(join(env.HOME, '.config/oci'), { recursive: true });
   assert.deepEqual(await loadOciConf({ env, systemDirectory: system }), {});
-  writeFileSync(join(system, 'oci.conf'), '# comment\nroot = /a\nrun-root=/b\n[other]\nx=1\n');
+  writeFileSync(join(system, 'oci.conf'), '# comment\nroot = /a\nrun-root=/b\n');
   writeFileSync(join(system, 'oci.conf.d/20.conf'), 'root=/c\n');
   writeFileSync(join(system, 'oci.conf.d/10.conf'), 'root=/d\n');
   writeFileSync(join(system, 'oci.conf.d/30.conf.old'), 'root=/e\n');
@@ -197,6 +197,12 @@ test('oci.conf: places, order and errors', async () => {
 
   await rejectsOci(loadOciConf({ file: join(base, 'gone') }), 'INPUT_NOT_FOUND', 'no configuration file');
   await rejectsOci(parseOciConf('rot=/x', 'f'), 'CONFIG', "'f': unknown key 'rot'");
+  for (const section of ['Trust', 'trusts'])
+    await rejectsOci(
+      parseOciConf(`[${section}]\nrequire-signature = true`, 'f'),
+      'CONFIG',
+      `'f': there is no section '${section}'`,
+    );
   await rejectsOci(parseOciConf('root=relative', 'f'), 'CONFIG', "'f': root is not an absolute path");
   await rejectsOci(parseOciConf('root', 'f'), 'CONFIG', "'f': root is not an absolute path");
   await rejectsOci(parseOciConf('root[]=/a\nroot[]=/b', 'f'), 'CONFIG', "'f': root is not an absolute path");
