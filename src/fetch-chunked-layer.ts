@@ -17,6 +17,7 @@ import { parseToc, TOC_COMPRESSED_MAX_BYTES, type TocEntry, type TocFormat } fro
 import { contentRanges } from './archive/toc-content.ts';
 import { zstdChunkedLayer } from './archive/zstd-chunked.ts';
 import { INLINE_MAX_BYTES } from './composefs/inode.ts';
+import type { VerityDigest } from './composefs/verity-digest.ts';
 import type { PlannedLayer } from './fetch-layer.ts';
 import { systemCodecs } from './host/codecs.ts';
 import type { BlobPiece, ByteRange } from './oci/content.ts';
@@ -30,6 +31,7 @@ import {
   rebuildTar,
   storeContent,
 } from './store/chunked-layer.ts';
+import { findKnownPieces } from './store/known-pieces.ts';
 import { contentBySha256, type ObjectPaths, type ObjectStage, type StoredContent } from './store/objects.ts';
 
 /** With more of it to be fetched than this share, a blob comes as fast as a whole. */
@@ -47,6 +49,8 @@ export interface ChunkedFetch {
   /** Takes new objects; they lie in `objects/` below `directory`. */
   readonly stage: ObjectStage;
   readonly directory: string;
+  /** Objects that are like to have much of what such files have now. */
+  readonly earlier: (paths: ReadonlySet<string>) => ReadonlyMap<string, VerityDigest>;
   readonly signal: AbortSignal;
   /** So many bytes of the blob need not be fetched any more. */
   onBytes(bytes: number): void;
@@ -131,13 +135,14 @@ async function attempt(fetch: ChunkedFetch): Promise<LayerIdentity | undefined> 
     else wanted.push(file);
     if (digest !== undefined && content === undefined) asked.add(digest);
   }
-  const ranges = contentRanges(wanted);
+  const pieces = findKnownPieces(objects, wanted, fetch.earlier);
+  const ranges = contentRanges(pieces.wanted, pieces.known);
   const missing = ranges.reduce((sum, { offset, end }) => sum + end - offset, 0);
   if (missing + table.bytes > MISSING_SHARE_MAX * descriptor.size) return undefined;
 
   let present = descriptor.size - missing;
   fetch.onBytes(present);
-  async function* pieces(): AsyncGenerator<BlobPiece> {
+  async function* fetching(): AsyncGenerator<BlobPiece> {
     if (ranges.length === 0) return;
     for await (const piece of source.readRanges!(descriptor, ranges, signal)) {
       yield piece;
@@ -145,7 +150,7 @@ async function attempt(fetch: ChunkedFetch): Promise<LayerIdentity | undefined> 
       fetch.onBytes(present);
     }
   }
-  const fetched = await storeContent(pieces(), wanted, table.format, stage);
+  const fetched = await storeContent(fetching(), pieces.wanted, pieces.known, table.format, stage);
   const byDigest = new Map(here);
   for (const { digest, ...content } of fetched.values()) byDigest.set(digest, content);
   const contentOf = (file: TocEntry) => fetched.get(file) ?? byDigest.get(file.digest!)!;

@@ -4,7 +4,7 @@
  */
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { fetchChunked, mayBeChunked } from './fetch-chunked-layer.ts';
+import { type ChunkedFetch, fetchChunked, mayBeChunked } from './fetch-chunked-layer.ts';
 import { type FetchOptions, fetchAndApply, type LayerTask, layerName } from './fetch-layer.ts';
 import { type AppliedStream, STREAM_FILE } from './store/apply-stream.ts';
 import type { StreamStage } from './store/composefs-images.ts';
@@ -16,12 +16,13 @@ export async function fetchStream(
   task: LayerTask<AppliedStream>,
   stage: StreamStage,
   objects: ObjectPaths,
+  earlier: ChunkedFetch['earlier'],
   options: FetchOptions,
 ): Promise<AppliedStream> {
   const { layer, index, blob } = task;
   // A download that was begun is gone on with; a store without objects needs all of them.
   if (blob.size === 0 && mayBeChunked(layer, options.source) && existsSync(objects.objectsBySha256)) {
-    const applied = await fetchByTable(task, stage.directory, objects, options);
+    const applied = await fetchByTable(task, stage.directory, objects, earlier, options);
     if (applied !== undefined) {
       options.onEvent({ type: 'layer-done', index });
       return applied;
@@ -35,6 +36,7 @@ async function fetchByTable(
   { layer, index }: LayerTask<AppliedStream>,
   directory: string,
   paths: ObjectPaths,
+  earlier: ChunkedFetch['earlier'],
   options: FetchOptions,
 ): Promise<AppliedStream | undefined> {
   const { source, downloads, signal, onEvent } = options;
@@ -51,6 +53,7 @@ async function fetchByTable(
       objects: paths,
       stage: objects,
       directory,
+      earlier,
       signal,
       onBytes(bytes) {
         onEvent({ type: started ? 'layer-progress' : 'layer-started', index, bytes });

@@ -12,6 +12,7 @@ import type { DiffID, Digest } from './oci/digest.ts';
 import type { LayerPull } from './pull-layers.ts';
 import type { AppliedStream } from './store/apply-stream.ts';
 import type { StreamStage } from './store/composefs-images.ts';
+import { earlierObjects } from './store/known-pieces.ts';
 import type { PartialBlob } from './store/partial-blob.ts';
 import { streamKey } from './store/streams.ts';
 
@@ -51,6 +52,7 @@ export async function pullStreams(
   const work = missing.map((index) => layers[index]!);
   return withLayerJobs(work, pull, async ({ workers, fetching, claim, watched }) => {
     const { signal } = fetching;
+    const earlier = (paths: ReadonlySet<string>) => earlierObjects(store, paths);
     const begin = async (index: number, patience: Waiting): Promise<Begun | undefined> => {
       const layer = layers[index]!;
       const { descriptor, diffID } = layer;
@@ -69,7 +71,12 @@ export async function pullStreams(
         apply: (growing) => workers.stream({ ...growing, stream }),
         restart: stage.restart,
       };
-      return { stage, blob, diffID, applied: watched(fetchStream(task, stage, store.objects, fetching)) };
+      return {
+        stage,
+        blob,
+        diffID,
+        applied: watched(fetchStream(task, stage, store.objects, earlier, fetching)),
+      };
     };
     const finish = async (begun: readonly Begun[]) => {
       const all = await Promise.all(begun.map(async (one) => ({ ...one, ...(await one.applied) })));

@@ -29,25 +29,42 @@ export interface ContentReader {
   close(): void;
 }
 
-/** A compressed stretch, and whose content is in it, one after the other. */
+/** Reads a chunk that need not be fetched. */
+export type KnownChunks = ReadonlyMap<TocChunk, () => Buffer>;
+
+interface Slice {
+  readonly entry: TocEntry;
+  readonly chunk: TocChunk;
+}
+
+/** A compressed stretch, and whose content is in it, one after the other; `before`: what is known and comes before it. */
 interface Member extends ByteRange {
-  readonly slices: { readonly entry: TocEntry; readonly chunk: TocChunk }[];
+  readonly before: readonly Slice[];
+  readonly slices: Slice[];
 }
 
 /** What has to be fetched for these files, which are in the table's order: ascending and apart. */
-export function contentRanges(wanted: readonly TocEntry[]): ByteRange[] {
-  return membersOf(wanted).map(({ offset, end }) => ({ offset, end }));
+export function contentRanges(wanted: readonly TocEntry[], known: KnownChunks = new Map()): ByteRange[] {
+  return membersOf(wanted, known).members.map(({ offset, end }) => ({ offset, end }));
 }
 
-function membersOf(wanted: readonly TocEntry[]): Member[] {
+function membersOf(wanted: readonly TocEntry[], known: KnownChunks): { members: Member[]; last: Slice[] } {
   const members: Member[] = [];
+  let before: Slice[] = [];
   for (const entry of wanted)
     for (const chunk of entry.chunks) {
       const { offset, end } = chunk;
-      if (members.at(-1)?.offset !== offset) members.push({ offset, end, slices: [] });
+      if (known.has(chunk)) {
+        before.push({ entry, chunk });
+        continue;
+      }
+      if (members.at(-1)?.offset !== offset) {
+        members.push({ offset, end, before, slices: [] });
+        before = [];
+      }
       members.at(-1)!.slices.push({ entry, chunk });
     }
-  return members;
+  return { members, last: before };
 }
 
 /** Throws BAD_ARCHIVE, DIGEST_MISMATCH; what the handler throws comes out, too. */
@@ -56,9 +73,12 @@ export function createContentReader(
   format: TocFormat,
   handler: ContentHandler,
   codecs?: Codecs,
+  known: KnownChunks = new Map(),
 ): ContentReader {
-  const members = membersOf(wanted);
+  const { members, last } = membersOf(wanted, known);
   let index = 0;
+  /** How many members have had what comes before them. */
+  let begun = 0;
   let position = members[0]?.offset ?? 0;
   /** Of the member: bytes unpacked, and which of its slices is next. */
   let unpacked = 0;
@@ -109,6 +129,16 @@ export function createContentReader(
     handler.end(entry, digest);
   }
 
+  /** What is known and comes before the next bytes. */
+  function takeKnown(): void {
+    if (begun > index) return;
+    begun = index + 1;
+    for (const { entry, chunk } of members[index]?.before ?? last) {
+      deliver(entry, chunk, known.get(chunk)!());
+      endOfChunk(entry, chunk);
+    }
+  }
+
   function endOfMember(): void {
     const { slices } = members[index]!;
     if (next < slices.length) throw wrong(slices[next]!.entry, 'shorter');
@@ -125,6 +155,7 @@ export function createContentReader(
         const member = members[index];
         if (member === undefined || offset + at !== position)
           throw new OciError('INTERNAL', `byte ${offset + at} of a blob was not asked for`);
+        takeKnown();
         const part = bytes.subarray(at, at + member.end - position);
         await decompressor.write(part);
         at += part.length;
@@ -134,6 +165,7 @@ export function createContentReader(
     },
     async end() {
       if (index < members.length) throw wrong(members[index]!.slices[next]!.entry, 'shorter');
+      takeKnown();
       if (members.length > 0) await decompressor.end();
     },
     close: () => decompressor.close(),

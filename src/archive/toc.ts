@@ -27,6 +27,10 @@ import {
 export const TOC_MAX_BYTES = 32 * 1024 * 1024;
 /** Compressed, it is about a fifth of that. */
 export const TOC_COMPRESSED_MAX_BYTES = 16 * 1024 * 1024;
+/** What lies in smaller files is not worth a search for pieces of it. */
+const PIECES_MIN_BYTES = 1024 * 1024;
+/** About ten times what the largest ones have; each is read as a whole. */
+const PIECE_MAX_BYTES = 16 * 1024 * 1024;
 
 /** A piece of a file's content in the blob. */
 export interface TocChunk {
@@ -45,6 +49,8 @@ export interface TocEntry extends TarEntry {
   readonly digest: Digest | undefined;
   /** Of a file that is not empty: together its whole content, in order. */
   readonly chunks: readonly TocChunk[];
+  /** The same in pieces that have digests of their own, of a large file of zstd:chunked. */
+  readonly pieces?: readonly TocChunk[];
 }
 
 export interface Toc {
@@ -90,7 +96,11 @@ export function parseToc(json: Uint8Array, format: TocFormat, dataEnd: number): 
         const entry = readEntry(row, path);
         const chunks = entry.size > 0 ? place(entry, index) : [];
         const digest = present(row['digest']) && entry.size > 0 ? readDigest(row['digest']) : undefined;
-        entries.push({ ...entry, digest, chunks });
+        const pieces =
+          format === 'zstd:chunked' && entry.size >= PIECES_MIN_BYTES
+            ? piecesOf(rows, index, entry.size, chunks[0]!)
+            : undefined;
+        entries.push({ ...entry, digest, chunks, ...(pieces && { pieces }) });
       },
     );
   });
@@ -169,6 +179,34 @@ function createPlacer(format: TocFormat, dataEnd: number, rows: readonly JsonObj
   }
 
   return format === 'eStargz' ? estargz : zstdChunked;
+}
+
+/** undefined where the table does not have them, or not one behind the other: the range of the file is there in any case. */
+function piecesOf(
+  rows: readonly JsonObject[],
+  index: number,
+  fileBytes: number,
+  { offset: first, end: fileEnd }: TocChunk,
+): TocChunk[] | undefined {
+  const pieces: TocChunk[] = [];
+  let offset = first;
+  for (let at = 0, next = index; at < fileBytes; next++) {
+    const row = rows[next]!;
+    const following = rows[next + 1]?.['type'] === 'chunk' ? rows[next + 1] : undefined;
+    const size = position(row, 'chunkSize') || fileBytes - at;
+    const end = following === undefined ? fileEnd : position(following, 'offset');
+    const fits =
+      position(row, 'chunkOffset') === at &&
+      size <= Math.min(fileBytes - at, PIECE_MAX_BYTES) &&
+      (following === undefined) === (at + size === fileBytes) &&
+      offset < end &&
+      end <= fileEnd;
+    if (!fits || !present(row['chunkDigest'])) return undefined;
+    pieces.push({ offset, end, innerOffset: 0, size, digest: readDigest(row['chunkDigest']) });
+    offset = end;
+    at += size;
+  }
+  return pieces.length > 1 ? pieces : undefined;
 }
 
 function startsOf(rows: readonly JsonObject[], dataEnd: number): number[] {

@@ -13,7 +13,7 @@ import type { TarEntry } from '../archive/tar-entry.ts';
 import { createTarParser } from '../archive/tar-parser.ts';
 import { createTarSplitParser } from '../archive/tar-split.ts';
 import type { TocEntry, TocFormat } from '../archive/toc.ts';
-import { createContentReader } from '../archive/toc-content.ts';
+import { createContentReader, type KnownChunks } from '../archive/toc-content.ts';
 import { INLINE_MAX_BYTES } from '../composefs/inode.ts';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
 import { systemCodecs } from '../host/codecs.ts';
@@ -33,10 +33,11 @@ export type EntrySink = (entry: TarEntry, content: StoredContent | undefined) =>
 
 const READ_BYTES = 256 * 1024;
 
-/** Makes objects of the content in `pieces`, the ranges of `wanted`; returns it by its digest. */
+/** Makes objects of the content in `pieces`, the ranges of `wanted` but for `known`; returns it by its digest. */
 export async function storeContent(
   pieces: AsyncIterable<BlobPiece>,
   wanted: readonly TocEntry[],
+  known: KnownChunks,
   format: TocFormat,
   stage: ObjectStage,
 ): Promise<Map<TocEntry, StoredContent & { readonly digest: Digest }>> {
@@ -64,6 +65,7 @@ export async function storeContent(
       },
     },
     systemCodecs,
+    known,
   );
   try {
     for await (const piece of pieces) await reader.write(piece);

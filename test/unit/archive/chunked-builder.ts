@@ -81,10 +81,14 @@ function row(entry: TarEntry): Record<string, unknown> {
   };
 }
 
-/** `edit` changes the table before it is written. */
+/** `edit` changes the table before it is written; `chunkBytes`: larger files are cut. */
 export function zstdChunked(
   tar: Buffer,
-  { tarSplit = true, edit }: { tarSplit?: boolean; edit?: (toc: BuiltLayer['toc']) => unknown } = {},
+  {
+    tarSplit = true,
+    chunkBytes = Number.POSITIVE_INFINITY,
+    edit,
+  }: { tarSplit?: boolean; chunkBytes?: number; edit?: (toc: BuiltLayer['toc']) => unknown } = {},
 ): BuiltLayer {
   const parts: Buffer[] = [];
   let blobAt = 0;
@@ -101,15 +105,31 @@ export function zstdChunked(
     line({ type: 2, payload: tar.toString('base64', tarAt, end) });
     tarAt = end;
   };
-  const entries = locate(tar).map(({ entry, start }) => {
-    if (entry.size === 0) return row(entry);
+  const entries = locate(tar).flatMap(({ entry, start }) => {
+    if (entry.size === 0) return [row(entry)];
     upTo(start);
     const content = tar.subarray(start, start + entry.size);
     const offset = blobAt;
-    put(zstdCompressSync(content));
+    const chunks: Record<string, unknown>[] = [];
+    for (let at = 0; at < entry.size; at += chunkBytes) {
+      const chunk = content.subarray(at, at + chunkBytes);
+      chunks.push({
+        offset: blobAt,
+        chunkSize: chunk.length,
+        ...(at === 0 ? {} : { chunkOffset: at }),
+        chunkDigest: sha256(chunk),
+      });
+      put(zstdCompressSync(chunk));
+    }
     line({ type: 1, name: text(entry.path), size: entry.size, payload: 'AAAAAAAAAAA=' });
     tarAt = start + entry.size;
-    return { ...row(entry), digest: sha256(content), offset, endOffset: blobAt };
+    const place = { digest: sha256(content), offset, endOffset: blobAt };
+    if (chunks.length === 1) return [{ ...row(entry), ...place }];
+    const [first, ...more] = chunks;
+    return [
+      { ...row(entry), ...first, ...place },
+      ...more.map((chunk) => ({ type: 'chunk', name: text(entry.path), ...chunk })),
+    ];
   });
   upTo(tar.length);
   const toc = { version: 1, entries };

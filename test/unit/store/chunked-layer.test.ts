@@ -17,7 +17,12 @@ import { type TestContext, test } from 'node:test';
 import type { TarEntry } from '../../../src/archive/tar-entry.ts';
 import type { TocEntry } from '../../../src/archive/toc.ts';
 import type { VerityDigest } from '../../../src/composefs/verity-digest.ts';
-import { fetchChunked, type LayerIdentity, mayBeChunked } from '../../../src/fetch-chunked-layer.ts';
+import {
+  type ChunkedFetch,
+  fetchChunked,
+  type LayerIdentity,
+  mayBeChunked,
+} from '../../../src/fetch-chunked-layer.ts';
 import { slots } from '../../../src/fetch-layer.ts';
 import { fetchStream } from '../../../src/fetch-stream.ts';
 import type { ByteRange } from '../../../src/oci/content.ts';
@@ -72,6 +77,7 @@ interface Fakes {
   readonly blob?: Buffer;
   readonly distrust?: ImageSource['distrust'];
   readonly readRanges?: ImageSource['readRanges'];
+  readonly earlier?: ChunkedFetch['earlier'];
 }
 
 function openStore(t: TestContext) {
@@ -110,7 +116,7 @@ function openStore(t: TestContext) {
       const { toc } =
         how === 'blob'
           ? await whole()
-          : await fetchStream(task as never, { directory } as StreamStage, objects, options);
+          : await fetchStream(task as never, { directory } as StreamStage, objects, () => new Map(), options);
       const records = [...readStream(join(directory, 'stream'))];
       const { records: digest, ...facts } = readStreamRecord(join(directory, 'stream'));
       assert.equal(facts.diffID, toc === undefined ? diffID : undefined);
@@ -148,6 +154,7 @@ function openStore(t: TestContext) {
           objects,
           stage,
           directory,
+          earlier: fakes.earlier ?? (() => new Map()),
           signal: new AbortController().signal,
           onBytes: (count) => void bytes.push(count),
           note: (message) => void notes.push(message),
@@ -161,7 +168,7 @@ function openStore(t: TestContext) {
         const contents = entries.map(({ entry, stored }) => {
           const pieces: Buffer[] = [];
           if (stored !== undefined) read(stored, entry.size, (piece) => void pieces.push(Buffer.from(piece)));
-          const { digest: _, chunks: __, ...own } = entry as TocEntry;
+          const { digest: _, chunks: __, pieces: ___, ...own } = entry as TocEntry;
           return { entry: own, content: stored && digestOf(Buffer.concat(pieces)) };
         });
         commitObjects(objects, directory);
@@ -278,6 +285,109 @@ test('small content is found again, and only where it is what its digest says', 
   assert.deepEqual(entries, first.entries);
   assert.equal(asked.length, 2);
   assert.equal(asked[1]!.length, 1);
+});
+
+test('of a large file that changed a little only those pieces are fetched', async (t) => {
+  const LARGE = 3_000_000;
+  const CHUNK = 100_000;
+  const old = randomBytes(LARGE);
+  const inPlace = Buffer.from(old);
+  for (const at of [0, 1_234_567, LARGE - 1]) inPlace[at]! ^= 1;
+  const longer = Buffer.concat([
+    old.subarray(0, 1_250_000),
+    Buffer.from('ten bytes.'),
+    old.subarray(1_250_000),
+  ]);
+  const layerOf = (data: Buffer, options: Parameters<typeof zstdChunked>[1] = {}) =>
+    zstdChunked(tar(directory('.'), ...SHARED, file('./var/db', '', { data }), file('./z', 'last')), {
+      chunkBytes: CHUNK,
+      ...options,
+    });
+
+  async function fetched(layer: BuiltLayer, damage?: (path: string) => void) {
+    const store = openStore(t);
+    const stage = join(store.objects.objects, '../first');
+    mkdirSync(stage);
+    const made = openObjectStage(store.objects, stage);
+    const writer = made.create({ size: LARGE });
+    writer.write(old);
+    const object = writer.finish();
+    made.close();
+    commitObjects(store.objects, stage);
+    damage?.(objectPath(store.objects, object));
+    const asked: string[][] = [];
+    const result = await store.fetch(layer, {
+      earlier(paths) {
+        asked.push([...paths]);
+        return new Map([['var/db', object]]);
+      },
+    });
+    assert.deepEqual(asked, [['var/db']]);
+    return { ...result, bytes: total(result.asked[1] ?? []) };
+  }
+
+  /** Bytes that these pieces, and all other files, take in the blob. */
+  function bytesOf({ toc }: BuiltLayer, pieces: readonly number[]): number {
+    const rows = toc.entries as { name: string; offset?: number; endOffset?: number }[];
+    const others = rows.filter(({ name }) => name !== './var/db');
+    const own = rows.filter(({ name }) => name === './var/db');
+    const ends = [...own.slice(1).map(({ offset }) => offset!), own[0]!.endOffset!];
+    return [
+      ...others.map(({ offset = 0, endOffset = 0 }) => endOffset - offset),
+      ...pieces.map((index) => ends[index]! - own[index]!.offset!),
+    ].reduce((sum, bytes) => sum + bytes);
+  }
+  const all = Array.from({ length: LARGE / CHUNK }, (_, index) => index);
+
+  for (const [data, pieces] of [
+    [inPlace, [0, 12, 29]],
+    [longer, [12]],
+  ] as const) {
+    const layer = layerOf(data);
+    const { identity, entries, notes, bytes } = await fetched(layer);
+    assert.deepEqual(notes, []);
+    assert.deepEqual(identity, { kind: 'diffID' });
+    assert.deepEqual(entries, seen(layer.tar));
+    assert.equal(bytes, bytesOf(layer, pieces));
+  }
+
+  // all of the file's pieces are known: it was another file's beginning
+  const shorter = layerOf(old.subarray(0, 2_000_000));
+  const known = await fetched(shorter);
+  assert.deepEqual(known.entries, seen(shorter.tar));
+  assert.equal(known.bytes, bytesOf(shorter, []));
+
+  // what it was is damaged, or gone
+  const layer = layerOf(inPlace);
+  for (const [damage, pieces] of [
+    [(path: string) => writeFileSync(path, randomBytes(LARGE)), all],
+    [(path: string) => writeFileSync(path, old.subarray(0, 2_000_050)), [0, 12, ...all.slice(20)]],
+    [unlinkSync, all],
+  ] as const) {
+    const { entries, bytes, identity } = await fetched(layer, damage);
+    if (pieces === all)
+      assert.equal(identity, undefined); // too much for ranges
+    else assert.deepEqual(entries, seen(layer.tar));
+    if (pieces !== all) assert.equal(bytes, bytesOf(layer, pieces));
+  }
+
+  // a table whose pieces do not follow each other has files all the same, one that lies about them is an error
+  const db = (entries: Record<string, unknown>[]) => entries.filter(({ name }) => name === './var/db');
+  const edited = (edit: (rows: Record<string, unknown>[]) => unknown) =>
+    layerOf(inPlace, { edit: ({ entries }) => edit(db(entries)) });
+  for (const edit of [
+    (rows: Record<string, unknown>[]) => delete rows[3]!['chunkDigest'],
+    (rows: Record<string, unknown>[]) => Object.assign(rows[3]!, { chunkOffset: 1 }),
+    (rows: Record<string, unknown>[]) => Object.assign(rows[3]!, { chunkSize: 1e9 }),
+    (rows: Record<string, unknown>[]) => Object.assign(rows[3]!, { offset: 1e12 }),
+  ]) {
+    const store = openStore(t);
+    const { identity, notes } = await store.fetch(edited(edit), { earlier: () => assert.fail('asked') });
+    assert.equal(identity, undefined);
+    assert.deepEqual(notes, []);
+  }
+  const lying = edited((rows) => Object.assign(rows[12]!, { chunkDigest: rows[13]!['chunkDigest'] }));
+  await rejectsOci(fetched(lying), 'DIGEST_MISMATCH', './var/db');
 });
 
 test('a layer that is all new is left to be fetched whole', async (t) => {
