@@ -19,7 +19,7 @@ import {
 import { OciError, quote } from './oci/errors.ts';
 import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
 import type { MergedTree } from './store/merged-tree.ts';
-import type { UnitContext } from './unit/context.ts';
+import type { KernelPath, UnitContext } from './unit/context.ts';
 import { MASKS } from './unit/filesystem.ts';
 import { isBind, withoutDots } from './unit/mounts.ts';
 import { isPlainPath } from './unit/setting.ts';
@@ -135,13 +135,16 @@ function hasInterpreters(): boolean {
 const KERNEL_PATH =
   /^\/(proc\/[a-z][\w-]*|sys\/(firmware|kernel\/\w+|fs\/selinux|devices\/virtual\/powercap))$/;
 
-function kernelPaths(paths: readonly string[]): ReadonlyMap<string, 'directory' | 'file'> {
-  const kinds = new Map<string, 'directory' | 'file'>();
+function kernelPaths(paths: readonly string[]): ReadonlyMap<string, KernelPath> {
+  const kinds = new Map<string, KernelPath>();
   if (!existsSync(`${MASKS}/dir`) || !existsSync(`${MASKS}/reg`)) return kinds;
+  // a /proc that shows processes alone (proc(5), subset=pid) says nothing of the container's
+  const isWhole = existsSync('/proc/filesystems') && existsSync('/sys/kernel');
   for (const path of paths.filter((each) => KERNEL_PATH.test(each))) {
     const stat = lstatSync(path, { throwIfNoEntry: false });
     if (stat?.isDirectory()) kinds.set(path, 'directory');
     else if (stat?.isFile()) kinds.set(path, 'file');
+    else if (stat === undefined && isWhole) kinds.set(path, 'absent');
   }
   return kinds;
 }

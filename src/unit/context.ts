@@ -51,7 +51,7 @@ export interface UnitContext {
   /** Canonical paths of all mounts' destinations, where systemd mistakes the name of one. */
   places?: ReadonlyMap<string, string>;
   /** Of linux.maskedPaths, what /proc and /sys have; only of a container that starts once, and now. */
-  kernelPaths?: ReadonlyMap<string, 'directory' | 'file'>;
+  kernelPaths?: ReadonlyMap<string, KernelPath>;
   /** Images that are mounted, by the name in `source`. */
   images?: ReadonlyMap<string, ImageTree>;
   /** What the files in /etc say that every container of an image has; a bundle brings its own. */
@@ -74,6 +74,8 @@ export interface UnitContext {
   /** Where stdin, stdout and stderr go instead of the journal: paths that systemd opens. */
   stdio?: { stdin: string; stdout: string; stderr: string };
 }
+
+export type KernelPath = 'directory' | 'file' | 'absent';
 
 /** An image beside the container's own. */
 export interface ImageTree {

@@ -50,16 +50,15 @@ export function filesystemSettings(
       : [{ source: `${context.bundleDir}/seccomp`, destination: SECCOMP_FILTER, recursive: false }]),
   ];
   const masks = maskBinds(spec, context);
-  const masked = new Set(masks.map(({ destination }) => destination));
   return [
     string('RootDirectory', `${mnt}/rootfs`),
-    binds('BindPaths', [...shimFiles, ...masks, ...ours, ...(isRunReadOnly ? [] : run), ...writable]),
+    binds('BindPaths', [...shimFiles, ...masks.binds, ...ours, ...(isRunReadOnly ? [] : run), ...writable]),
     binds('BindReadOnlyPaths', [...(isRunReadOnly ? run : []), ...shim, ...readOnly]),
     list(
       'InaccessiblePaths',
       inRoot(
         'linux.maskedPaths',
-        spec.linux.maskedPaths.filter((path) => !masked.has(path)),
+        spec.linux.maskedPaths.filter((path) => !masks.settled.has(path)),
       ),
     ),
     list(
@@ -76,21 +75,30 @@ export function filesystemSettings(
 /**
  * What InaccessiblePaths= mounts, without its remount as read-only, for each of which systemd reads the table of all
  * mounts: a millisecond or two. The masks are host root's and closed to all: nothing in the container can write there.
+ * It reads the table for what the kernel does not have, too; there is nothing to mask then.
  * Only where nothing else is at the path, below it or masked above it, since systemd sorts that out for
- * InaccessiblePaths= alone.
+ * InaccessiblePaths= alone. `settled`: the paths that this is said of.
  */
-function maskBinds({ linux, mounts }: RuntimeSpec, { kernelPaths = new Map() }: UnitContext): Bind[] {
+function maskBinds(
+  { linux, mounts }: RuntimeSpec,
+  { kernelPaths = new Map() }: UnitContext,
+): { binds: Bind[]; settled: ReadonlySet<string> } {
   const isAt = (path: string, directory: string) => `${path}/`.startsWith(`${directory}/`);
-  return [...new Set(linux.maskedPaths)].flatMap((path) => {
-    const kind = kernelPaths.get(path);
-    const isAlone =
+  const settled = [...new Set(linux.maskedPaths)].filter(
+    (path) =>
+      kernelPaths.has(path) &&
       [...mounts.map((mount) => withoutDots(mount.destination)), ...linux.readonlyPaths].every(
         (other) => !isAt(other, path),
-      ) && linux.maskedPaths.every((other) => other === path || !(isAt(other, path) || isAt(path, other)));
-    return kind === undefined || !isAlone
+      ) &&
+      linux.maskedPaths.every((other) => other === path || !(isAt(other, path) || isAt(path, other))),
+  );
+  const binds = settled.flatMap((path): Bind[] => {
+    const kind = kernelPaths.get(path);
+    return kind === 'absent'
       ? []
       : [{ source: `${MASKS}/${kind === 'directory' ? 'dir' : 'reg'}`, destination: path, recursive: false }];
   });
+  return { binds, settled: new Set(settled) };
 }
 
 /** systemd makes them when it starts. */

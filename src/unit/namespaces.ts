@@ -60,9 +60,8 @@ export function namespaceSettings(linux: Linux, mounts: MountPlan, context: Unit
   const user = rangeUserName(context.unit);
   return [
     // by name: the setup unit publishes it anew at every start. This user owns the container's user namespace, so
-    // the shim may join it without any capability
+    // the shim may join it without any capability. Its group is that of its record: Group= would be looked up by name, too
     string('User', user),
-    string('Group', user),
     ...(plan.network === 'host' ? [] : [string('NetworkNamespacePath', `${mnt}/netns`)]),
     ...(plan.ipc === 'host' ? [] : [string('IPCNamespacePath', `${mnt}/ipcns`)]),
     ...(plan.pid === 'host' ? [] : [string('PrivatePIDs', 'yes')]),

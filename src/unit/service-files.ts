@@ -130,7 +130,6 @@ export function isOurUnitFile(text: string): boolean {
 const GUARDED = new Set([
   'RootDirectory',
   'User',
-  'Group',
   'PrivatePIDs',
   'NetworkNamespacePath',
   'IPCNamespacePath',

@@ -517,10 +517,15 @@ test('masked paths of a container that starts at once are bound where nothing el
     '/proc/fs',
     '/opt',
     '/sys/firmware',
+    '/proc/scsi',
+    '/proc/asound',
   ];
   const spec = specWith({
     linux: { maskedPaths, readonlyPaths: ['/sys', '/proc/fs/x'] },
-    mounts: [{ destination: '/sys/firmware/efi', type: 'bind', source: '/srv' }],
+    mounts: [
+      { destination: '/sys/firmware/efi', type: 'bind', source: '/srv' },
+      { destination: '/proc/asound', type: 'bind', source: '/srv' },
+    ],
   });
   const masks = (settings: readonly Setting[]) => {
     const { BindPaths, InaccessiblePaths } = values(settings, 'BindPaths', 'InaccessiblePaths');
@@ -535,13 +540,15 @@ test('masked paths of a container that starts at once are bound where nothing el
     '/proc/bus': 'directory',
     '/proc/fs': 'directory',
     '/sys/firmware': 'directory',
+    '/proc/scsi': 'absent',
+    '/proc/asound': 'absent',
   } as const;
   assert.deepEqual(masks(payloadSettings(spec, { kernelPaths: new Map(Object.entries(kinds)) })), [
     [
       ['/run/systemd/inaccessible/reg', '/proc/kcore'],
       ['/run/systemd/inaccessible/dir', '/proc/acpi'],
     ],
-    ['-+/proc/bus', '-+/proc/bus/pci', '-+/proc/fs', '-+/opt', '-+/sys/firmware'],
+    ['-+/proc/bus', '-+/proc/bus/pci', '-+/proc/fs', '-+/opt', '-+/sys/firmware', '-+/proc/asound'],
   ]);
   assert.deepEqual(masks(payloadSettings(spec)), [[], maskedPaths.map((path) => `-+${path}`)]);
 });

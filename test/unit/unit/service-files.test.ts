@@ -116,7 +116,6 @@ test('what systemd must have loaded', () => {
   assert.equal(
     REQUIRED,
     `User=oci-web
-Group=oci-web
 NetworkNamespacePath=/run/oci/containers/web/mnt/netns
 IPCNamespacePath=/run/oci/containers/web/mnt/ipcns
 PrivatePIDs=yes
