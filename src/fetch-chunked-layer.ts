@@ -106,7 +106,7 @@ export async function fetchChunked(fetch: ChunkedFetch): Promise<LayerIdentity |
       if (fetch.signal.aborted || !(error instanceof OciError)) throw error;
       if (error.code === 'DIGEST_MISMATCH') {
         if (fetch.source.distrust?.(fetch.layer.descriptor, error) !== true) throw error;
-      } else if (error.code === 'IO_ERROR' || error.code === 'INTERNAL') throw error;
+      } else if (error.code === 'INTERNAL') throw error;
       else {
         fetch.note(`${error.message}; fetching the whole layer`);
         return undefined;

@@ -94,11 +94,13 @@ export function contentReader(paths: ObjectPaths, directory: string) {
       return;
     }
     const { object } = content;
-    const fd = openSync(staged.has(object) ? `${stageDirectory}/${object}` : objectPath(paths, object), 'r');
+    const fd = reading(object, () =>
+      openSync(staged.has(object) ? `${stageDirectory}/${object}` : objectPath(paths, object), 'r'),
+    );
     try {
       for (let left = size, isOver = false; !isOver; ) {
         const wanted = Math.min(left + 1, READ_BYTES); // one more, to see that it ends
-        const length = readSync(fd, buffer, 0, wanted, null);
+        const length = reading(object, () => readSync(fd, buffer, 0, wanted, null));
         if (length > left) throw otherSize();
         if (length > 0) onData(buffer.subarray(0, length));
         left -= length;
@@ -109,6 +111,15 @@ export function contentReader(paths: ObjectPaths, directory: string) {
       closeSync(fd);
     }
   };
+}
+
+/** The kernel refuses to open or to read what it guards and finds changed. */
+function reading<T>(object: VerityDigest, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw damaged(object, error);
+  }
 }
 
 export type ReadContent = ReturnType<typeof contentReader>;
@@ -198,8 +209,9 @@ function otherSize(): OciError {
   return new OciError('BAD_ARCHIVE', 'the table of contents names content of another size than the file');
 }
 
-function damaged(object: VerityDigest): OciError {
+function damaged(object: VerityDigest, cause?: unknown): OciError {
   return new OciError('IO_ERROR', `the object ${quote(object)} is damaged`, {
     hint: 'Run: ocictl fsck --repair',
+    cause,
   });
 }

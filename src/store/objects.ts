@@ -3,7 +3,7 @@
  *
  * Invariant: an object in objects/ is whole, durable, and has the fs-verity digest that its name says; it never changes.
  * New ones are made in the stage of a pull and moved into place by commitObjects() after one sync; what is there
- * already is not written at all. Where the file system has fs-verity the kernel guards them, too.
+ * already is not written again, unless it is not what the pull has in hand: then it is damaged, and replaced. Where the file system has fs-verity the kernel guards them, too.
  *
  * objects-by-sha256/ finds content by its plain digest. Losing an entry of it loses nothing but time.
  * An entry is a symbolic link that leads nowhere: its target is the object's digest in base64url, since what is shorter than
@@ -14,16 +14,19 @@ import { createHash } from 'node:crypto';
 import {
   appendFileSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  readSync,
+  renameSync,
   symlinkSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { toByteString } from '../archive/byte-string.ts';
 import { INLINE_MAX_BYTES } from '../composefs/inode.ts';
-import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
+import { createVerityHash, type VerityDigest, verityDigestOf } from '../composefs/verity-digest.ts';
 import {
   AT_FDCWD,
   check,
@@ -31,12 +34,13 @@ import {
   enableVerity,
   errno,
   ftruncate,
+  measureVerity,
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
   O_NOFOLLOW,
   O_RDONLY,
-  O_WRONLY,
+  O_RDWR,
   openat,
   pwriteAll,
   RENAME_NOREPLACE,
@@ -80,6 +84,7 @@ const BUFFERED_MAX_BYTES = 4 * 1024 * 1024;
 const OBJECT_MODE = 0o444;
 /** The kernel reads holes as it does data, and writes a hash of each block of them. */
 const GUARDED_HOLES_MAX_BYTES = 1024 ** 3;
+const PIECE_BYTES = 256 * 1024;
 const SHA256_BYTES = 32;
 const INDEX_FILE = 'sha256';
 /** Before content, where an entry of the index is that. */
@@ -145,7 +150,7 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
   const guardObject = createGuard();
 
   function createFile(name: string): number {
-    return openat(fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, OBJECT_MODE);
+    return openat(fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, OBJECT_MODE);
   }
 
   function writeAt(file: number, bytes: Uint8Array, offset: number): void {
@@ -164,6 +169,20 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
       guarded = guardObject(file, holeBytes);
     } finally {
       close(file);
+    }
+  }
+
+  /** Whether the object is here with this content; where none is given, or the kernel guards it, its size will do. */
+  function isSound(digest: VerityDigest, size: number, content: Iterable<Buffer> | undefined): boolean {
+    const object = openat(AT_FDCWD, objectPath(paths, digest), O_RDONLY | O_NOFOLLOW);
+    if (object < 0) return false;
+    try {
+      if (fstatSync(object).size !== size) return false;
+      return content === undefined || measureVerity(object) === digest || holds(object, content);
+    } catch {
+      return false;
+    } finally {
+      close(object);
     }
   }
 
@@ -226,7 +245,8 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
         finish(size = end) {
           if (size > end) verity.skip(size - end);
           const digest = verity.digest();
-          if (hasObject(paths, digest)) {
+          const content = chunks ?? (file === undefined || sparse ? undefined : piecesOf(file.fd));
+          if (isSound(digest, size, content)) {
             abort();
             return digest;
           }
@@ -270,7 +290,8 @@ export function openObjectStage(paths: ObjectPaths, directory: string): ObjectSt
 
 /**
  * Moves what openObjectStage() made in `directory` into place, after a sync of the file system; durable after the
- * next one. What somebody else has made meanwhile stays. Under the shared lock.
+ * next one. What somebody else has made meanwhile stays; what is damaged is replaced in one step, also while containers
+ * run from it. Under the shared lock.
  */
 export function commitObjects(paths: ObjectPaths, directory: string): void {
   const staged = join(directory, 'objects');
@@ -281,10 +302,11 @@ export function commitObjects(paths: ObjectPaths, directory: string): void {
     made.add(parent);
     return join(parent, hex.slice(2));
   };
-  for (const digest of readdirSync(staged)) {
-    const to = toByteString(place(paths.objects, digest));
-    const status = renameat2(AT_FDCWD, toByteString(join(staged, digest)), AT_FDCWD, to, RENAME_NOREPLACE);
+  for (const name of readdirSync(staged)) {
+    const [from, to] = [join(staged, name), place(paths.objects, name)];
+    const status = renameat2(AT_FDCWD, toByteString(from), AT_FDCWD, toByteString(to), RENAME_NOREPLACE);
     if (status !== -errno.EEXIST) check(status, 'rename', 'an object');
+    else if (isDamaged(to, name as VerityDigest)) renameSync(from, to);
   }
   const index = join(directory, INDEX_FILE);
   if (!existsSync(index)) return;
@@ -296,6 +318,35 @@ export function commitObjects(paths: ObjectPaths, directory: string): void {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }
+  }
+}
+
+function* piecesOf(fd: number): Generator<Buffer> {
+  const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+  for (let at = 0, length = -1; length !== 0; at += length) {
+    length = readSync(fd, piece, 0, piece.length, at);
+    yield piece.subarray(0, length);
+  }
+}
+
+/** Whether the file begins with this content. */
+function holds(fd: number, content: Iterable<Buffer>): boolean {
+  let buffer = Buffer.alloc(0);
+  let at = 0;
+  for (const piece of content) {
+    if (buffer.length < piece.length) buffer = Buffer.allocUnsafeSlow(piece.length);
+    const found = buffer.subarray(0, readSync(fd, buffer, 0, piece.length, at));
+    if (!found.equals(piece)) return false;
+    at += piece.length;
+  }
+  return true;
+}
+
+function isDamaged(path: string, digest: VerityDigest): boolean {
+  try {
+    return verityDigestOf(readFileSync(path)) !== digest;
+  } catch {
+    return true; // the kernel refuses to read what it finds changed
   }
 }
 
