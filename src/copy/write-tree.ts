@@ -78,13 +78,17 @@ export function createTreeWriter(target: Target): TreeWriter {
   let leftOut = 0;
   const directories: { path: string; mtime: FileTime }[] = [];
 
+  function isTheContainers(fd: number): boolean {
+    const stat = statAt(fd, '');
+    return typeof stat !== 'number' && target.mayWriteIn(stat.uid);
+  }
+
   function parentOf(path: string): Parent {
     if (parent?.path === path) return parent;
     if (parent !== undefined) close(parent.fd);
     parent = undefined;
     const fd = check(target.directory(path), 'open', showBytes(path || '.'));
-    const stat = statAt(fd, '');
-    if (typeof stat === 'number' || !target.mayWriteIn(stat.uid)) {
+    if (!isTheContainers(fd)) {
       close(fd);
       throw new OciError('DENIED', `directory ${showBytes(path || '.')} belongs to nobody in the container`, {
         hint: 'Copy to its source on the host instead.',
@@ -194,7 +198,7 @@ export function createTreeWriter(target: Target): TreeWriter {
       for (const { path, mtime } of directories.reverse()) {
         const fd = target.directory(path);
         if (fd < 0) continue; // removed meanwhile
-        utimensat(fd, '.', mtime);
+        if (isTheContainers(fd)) utimensat(fd, '.', mtime); // or a link now, to one that it is only shown
         close(fd);
       }
     },

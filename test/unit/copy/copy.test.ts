@@ -73,6 +73,28 @@ function write(path: string, work: (writer: TreeWriter) => void): void {
   }
 }
 
+test('the time of a directory is not given to what the container put in its place', () =>
+  withDirectory((directory) => {
+    const make = 'cd "$0"; mkdir -p host into; chown 7 host; touch -d @9 host';
+    assert.equal(spawnSync('sh', ['-euc', make, directory]).status, 0);
+    let places = { root: join(directory, 'into'), made: '' };
+    const writer = createTreeWriter({
+      directory: (below) => hostEnd.open(below === '' ? places.root : places.made, O_PATH | O_DIRECTORY),
+      owner: () => ({ uid: 0, gid: 0 }),
+      mayWriteIn: (uid) => uid === 0,
+      modeMask: 0o777,
+    });
+    const mtime = { seconds: 5, nanoseconds: 0 };
+    writer.entry({
+      ...{ type: 'directory', path: 'made', linkPath: '', mode: 0o755, uid: 0, gid: 0, mtime, size: 0 },
+      ...{ sparse: false, deviceMajor: 0, deviceMinor: 0, xattrs: undefined },
+    });
+    places = { ...places, made: join(directory, 'host') };
+    writer.finish();
+    writer.close();
+    assert.equal(statSync(join(directory, 'host')).mtimeMs, 9000);
+  }));
+
 test('a tree through a tar and back is the same, but for what is left out', () =>
   withDirectory((directory) => {
     const make = `cd "$0"; mkdir -p a/b/c new; echo 1 >a/one; ln a/one a/b/same; ln -s /nowhere a/link
