@@ -20,6 +20,9 @@ import { listStreams, readStream, streamsDirectory } from './streams.ts';
 /** A file in so many more pieces costs requests: with less to be had of them it is fetched whole. */
 const WORTH_BYTES = 256 * 1024;
 
+/** What is read in search of pieces: some seconds, whatever sizes and however many files of a name a table has. */
+const SEARCHED_MAX_BYTES = 16 * 1024 ** 3;
+
 /** Which object files of these names had in the layer that came last; none where that cannot be read. */
 export function earlierObjects(
   layout: Pick<Layout, 'root'>,
@@ -55,14 +58,18 @@ export function findKnownPieces(
   paths: ObjectPaths,
   files: readonly TocEntry[],
   earlier: (paths: ReadonlySet<string>) => ReadonlyMap<string, VerityDigest>,
+  searchedMaxBytes = SEARCHED_MAX_BYTES,
 ): KnownPieces {
   const known = new Map<TocChunk, () => Buffer>();
   const large = files.filter(({ pieces }) => pieces !== undefined);
   if (large.length === 0) return { wanted: files, known };
   const objects = earlier(new Set(large.map(pathOf)));
+  let searchLeft = searchedMaxBytes;
   const wanted = files.map((file) => {
     const object = file.pieces === undefined ? undefined : objects.get(pathOf(file));
     if (object === undefined) return file;
+    searchLeft -= 2 * file.size;
+    if (searchLeft < 0) return file;
     const pieces = knownOf(objectPath(paths, object), file);
     const bytes = [...pieces.keys()].reduce((sum, { offset, end }) => sum + end - offset, 0);
     if (bytes < WORTH_BYTES) return file;
