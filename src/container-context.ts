@@ -6,7 +6,7 @@
  */
 import { existsSync, lstatSync, readdirSync, statSync } from 'node:fs';
 import { COMMAND_HEAD_BYTES, checkCommand } from './bundle/command.ts';
-import { canonicalPoint, type Point, planScaffold } from './bundle/scaffold.ts';
+import { canonicalPoint, type Point, planScaffold, type RootEntry } from './bundle/scaffold.ts';
 import { searchBit, whoEntersDirectory } from './bundle/working-directory.ts';
 import {
   ANNOTATION,
@@ -29,7 +29,7 @@ import { openImageTree } from './verified-image.ts';
 export interface CommonContext
   extends Omit<
     UnitContext,
-    'scaffold' | 'ownDirectory' | 'rootAttributes' | 'copyUp' | 'cwdBy' | 'kernelPaths'
+    'scaffold' | 'ownDirectory' | 'opensRun' | 'rootAttributes' | 'copyUp' | 'cwdBy' | 'kernelPaths'
   > {
   /** By oci-run, not by systemd at some other time. */
   startsNow?: boolean;
@@ -62,8 +62,19 @@ export function containerContext(
   });
   const lookup = (path: string) => tree.lookup(path, { followLast: false });
   const root = tree.lookup('/')!;
-  const rootSearch = searchBit(root, common.idBase);
-  const cwdBy = whoEntersDirectory({ cwd, idBase: common.idBase, lookup, covered });
+  // the shim as much as the payload has to get past it
+  const gids = [user.gid, ...(user.additionalGids ?? [])].map((gid) => common.idBase + gid);
+  const searchBits = (entry: RootEntry) =>
+    searchBit(entry, common.idBase) | searchBit(entry, common.idBase + user.uid, gids);
+  const closes = (entry: RootEntry) => (entry.mode & searchBits(entry)) !== searchBits(entry);
+  const run = lookup('/run');
+  const file: RootEntry = { kind: 'file', mode: 0o644, uid: common.idBase, gid: common.idBase };
+  const cwdBy = whoEntersDirectory({
+    cwd,
+    idBase: common.idBase,
+    lookup: (path) => (points.files.includes(path) ? file : lookup(path)),
+    covered,
+  });
   const scaffold = planScaffold(
     [
       { path: common.rootfs === undefined ? '/run/.oci' : '/run', kind: 'directory' },
@@ -78,6 +89,7 @@ export function containerContext(
       ),
     ],
     lookup,
+    common.rootfs === undefined ? tree.hides : undefined,
   );
   const [obstacle] = scaffold.cover.filter(({ owner }) => owner === undefined);
   if (common.rootfs !== undefined && obstacle !== undefined)
@@ -87,18 +99,26 @@ export function containerContext(
       { hint: `Replace it by a ${obstacle.kind}, or make the rootfs read-only.` },
     );
   const place = canonicalPoint(cwd, lookup);
-  const isMade = points.ownsDirectory && scaffold.directories.includes(place) && lookup(place) === undefined;
+  const isMade = points.ownsDirectory && user.uid + user.gid > 0 && lookup(place) === undefined;
+  const owner = { uid: common.idBase + user.uid, gid: common.idBase + user.gid };
   // an image of no layers has an empty one
   const isEmpty = common.layerTrees.length === 0 && common.composefs === undefined;
   const { uid, gid } = isEmpty ? { uid: common.idBase, gid: common.idBase } : root;
   return {
     ...common,
     cwdBy,
-    scaffold,
-    ...(isMade && user.uid + user.gid > 0
-      ? { ownDirectory: { path: place, uid: common.idBase + user.uid, gid: common.idBase + user.gid } }
-      : {}),
-    rootAttributes: { uid, gid, mode: root.mode | rootSearch, covered: (root.mode & rootSearch) === 0 },
+    scaffold: {
+      ...scaffold,
+      cover: scaffold.cover.map((each) => (isMade && each.path === place ? { ...each, owner } : each)),
+    },
+    ...(isMade && scaffold.directories.includes(place) ? { ownDirectory: { path: place, ...owner } } : {}),
+    rootAttributes: {
+      uid,
+      gid,
+      mode: root.mode | searchBits(root),
+      covered: closes(root),
+    },
+    ...(run?.kind === 'directory' && closes(run) ? { opensRun: true } : {}),
     copyUp: new Map(
       [...mounts.map((mount) => mount.destination), '/run']
         .map((path) => [path, canonicalPoint(path, lookup)] as const)

@@ -3,9 +3,12 @@
  * Pure: `lookup` looks into the image's tree.
  *
  * Missing places are made below the image's layers. Where a /proc is a link, an /etc a file or a resolv.conf a
- * directory, a layer above the image covers it; parents keep their attributes there. Every path that comes out is
+ * directory, or a layer of the image removed what was there, a layer above the image covers it; parents keep their
+ * attributes there. Every path that comes out is
  * canonical: nothing that is made or mounted later has to follow a link of the image.
  */
+import { OciError, quote } from '../oci/errors.ts';
+import { NAME_MAX_BYTES } from '../oci/limits.ts';
 import { canonicalPath } from './canonical-path.ts';
 
 export interface RootEntry {
@@ -44,6 +47,7 @@ const NO_LINK = [...OWN, '/run/.oci'];
 export function planScaffold(
   points: readonly Point[],
   lookup: (path: string) => RootEntry | undefined,
+  hides: (path: string) => boolean = () => false,
 ): Scaffold {
   const directories = new Set<string>();
   const files = new Set<string>();
@@ -56,7 +60,8 @@ export function planScaffold(
     const place = canonicalPoint(path, lookup);
     if (place === '/' || (!OWN.includes(place) && /^\/(proc|sys|dev)\//.test(place))) continue;
     if (kind === 'any' && isAtFile(place)) continue;
-    const obstacle = kind === 'any' ? undefined : findObstacle(place, kind, lookup);
+    const obstacle =
+      (kind === 'any' ? undefined : findObstacle(place, kind, lookup)) ?? hiddenPart(place, lookup, hides);
     if (obstacle !== undefined)
       addCover(cover, place, kind === 'file' ? 'file' : 'directory', obstacle, lookup);
     else if (kind !== 'file') directories.add(place);
@@ -65,18 +70,29 @@ export function planScaffold(
   return { directories: [...directories], files: [...files], cover: [...cover.values()] };
 }
 
-/** Canonical, as the container will see the root: with its own directories, and a link that leads round covered. */
+/** No real path needs more, and each name costs a walk. */
+const NAMES_MAX = 100;
+
+/**
+ * Canonical, as the container will see the root: with its own directories, and a link that leads round covered. Throws
+ * BAD_IMAGE for a path that cannot be made.
+ */
 export function canonicalPoint(path: string, lookup: (path: string) => RootEntry | undefined): string {
+  const names = path.split('/').filter((name) => name !== '' && name !== '.');
+  if (names.length > NAMES_MAX || names.some((name) => Buffer.byteLength(name) > NAME_MAX_BYTES))
+    throw new OciError('BAD_IMAGE', `path ${quote(path)} is too long to be made`, {
+      hint: 'Look at the image with: ocictl inspect IMAGE.',
+    });
   const readLink = (each: string) => {
     const entry = NO_LINK.includes(each) ? undefined : lookup(each);
     return entry?.kind === 'symlink' ? Buffer.from(entry.target ?? []).toString() : undefined;
   };
   let place = '';
-  for (const part of path.split('/').filter((name) => name !== '' && name !== '.'))
+  for (const name of names)
     try {
-      place = canonicalPath(`${place}/${part}`, readLink).replace(/^\/$/, '');
+      place = canonicalPath(`${place}/${name}`, readLink).replace(/^\/$/, '');
     } catch {
-      place += `/${part}`;
+      place += `/${name}`;
     }
   return place || '/';
 }
@@ -98,6 +114,16 @@ function findObstacle(
   return undefined;
 }
 
+/** The first part that is missing because a layer of the image removed it: below them it would be again. */
+function hiddenPart(
+  place: string,
+  lookup: (path: string) => RootEntry | undefined,
+  hides: (path: string) => boolean,
+): string | undefined {
+  const missing = prefixes(place).find((prefix) => lookup(prefix)?.kind !== 'directory');
+  return missing !== undefined && lookup(missing) === undefined && hides(missing) ? missing : undefined;
+}
+
 function addCover(
   cover: Map<string, CoverEntry>,
   place: string,
@@ -112,10 +138,14 @@ function addCover(
     cover.set(
       prefix,
       entry === undefined
-        ? { path: prefix, kind: ownKind, mode: ownKind === 'file' ? 0o644 : 0o755 }
+        ? { path: prefix, kind: ownKind, mode: modeOf(prefix, ownKind) }
         : { path: prefix, kind: ownKind, mode: entry.mode, owner: { uid: entry.uid, gid: entry.gid } },
     );
   }
+}
+
+function modeOf(path: string, kind: 'directory' | 'file'): number {
+  return kind === 'file' ? 0o644 : /^\/(var\/)?tmp$/.test(path) ? 0o1777 : 0o755;
 }
 
 /** `/a/b` → `/a`, `/a/b`. */

@@ -39,7 +39,11 @@ export function whoEntersDirectory({ cwd, idBase, lookup, covered }: WorkingDire
   return 'unit';
 }
 
-/** The bit of a directory's mode that lets the container root's id, without any capability, search it. */
-export function searchBit({ uid, gid }: { uid: number; gid: number }, idBase: number): number {
-  return uid === idBase ? 0o100 : gid === idBase ? 0o010 : 0o001;
+/** The bit of a directory's mode that lets a user without any capability search it; ids as on disk. */
+export function searchBit(
+  { uid, gid }: { uid: number; gid: number },
+  user: number,
+  groups: readonly number[] = [user],
+): number {
+  return uid === user ? 0o100 : groups.includes(gid) ? 0o010 : 0o001;
 }

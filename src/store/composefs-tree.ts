@@ -82,6 +82,8 @@ export function openComposefsTree(bytes: Buffer, objects: string): MergedTree {
         ...(kindOf(mode) === 'symlink' ? { target: image.inlineContent(nid)! } : {}),
       };
     },
+    // what the layers removed is not in it
+    hides: () => false,
     readFile(path, maxBytes) {
       const nid = file(path);
       if (nid === undefined) return undefined;

@@ -66,6 +66,8 @@ export interface MergedEntry {
 export interface MergedTree {
   /** What is at the path, taken from the root; undefined when there is nothing. A final symlink is followed by default. */
   lookup(path: string | Buffer, options?: { followLast?: boolean }): MergedEntry | undefined;
+  /** Whether what another tree below these has at the path, or on the way to it, would not be seen. */
+  hides(path: string): boolean;
   /** Content of a regular file, symlinks followed; undefined when there is none. Throws BAD_IMAGE beyond `maxBytes`. */
   readFile(path: string | Buffer, maxBytes: number): Buffer | undefined;
   /** The first bytes of a regular file, symlinks followed; undefined when there is none. */
@@ -109,6 +111,10 @@ export function openMergedTree(trees: readonly string[]): MergedTree {
         mtime: stat.mtime,
         ...(kind === 'symlink' ? { target: Buffer.from(stack.readLink(way.node, way.names), 'latin1') } : {}),
       };
+    },
+    hides(path) {
+      const names = toByteString(path).split('/').slice(1);
+      return names.some((_, depth) => stack.ends(names.slice(0, depth + 1)));
     },
     readFile(path, maxBytes) {
       const way = find(path, true);
@@ -168,6 +174,8 @@ export interface Stack {
   readonly root: StackNode;
   /** What `names` (a real path, of which `parent` is the last directory) is, or undefined. */
   child(parent: StackNode, names: readonly string[]): StackNode | undefined;
+  /** Whether a tree has something at `names` that nothing of the trees below it is merged with. */
+  ends(names: readonly string[]): boolean;
   /** Of the wanted names in a directory: `parent` with those trees only that are not above the name's highest. */
   withNames(
     parent: StackNode,
@@ -215,6 +223,18 @@ export function openStack(trees: readonly string[]): Stack {
       }
     }
     return stat === undefined ? undefined : { trees: taking, stat };
+  }
+
+  function ends(names: readonly string[]): boolean {
+    return trees.some((_, tree) => {
+      const fd = open(tree, names, O_PATH);
+      if (fd < 0) return false;
+      try {
+        return (statOf(fd, names).mode & S_IFMT) !== S_IFDIR || isOpaque(fd);
+      } finally {
+        close(fd);
+      }
+    });
   }
 
   function withNames(
@@ -303,7 +323,7 @@ export function openStack(trees: readonly string[]): Stack {
   const order = trees.map((_, index) => index).reverse();
   const root: StackNode = { trees: order, stat: emptyStack };
   if (fds.length > 0) Object.assign(root, { stat: statOf(fds.at(-1)!, []) });
-  return { root, child, withNames, walk, open, readLink, close: closeAll };
+  return { root, child, ends, withNames, walk, open, readLink, close: closeAll };
 }
 
 function statOf(fd: number, names: readonly string[]): FileStat {

@@ -43,9 +43,11 @@ export interface UnitContext {
   cwdBy: 'unit' | 'shim';
   /**
    * Of the root directory, as on disk: the writable layer takes them over. `covered`: the image's would not let the shim
-   * search it, and a layer above it has these instead.
+   * or the payload search it, and a layer above it has these instead.
    */
   rootAttributes: { uid: number; gid: number; mode: number; covered: boolean };
+  /** The root's /run would not let the shim or the payload search it. */
+  opensRun?: boolean;
   /** Destinations of mounts that begin with what the root has there → its canonical path; what it lacks is not here. */
   copyUp: ReadonlyMap<string, string>;
   /** Canonical paths of all mounts' destinations, where systemd mistakes the name of one. */

@@ -52,7 +52,8 @@ if [ -d rootfs/run ] && [ ! -L rootfs/run ]; then mount --bind rootfs/run run; e
     : (run?.copyUp ?? isRunFresh(spec, context))
       ? copyUp('/run', 'run', context)
       : '';
-  return `${tree}\n[ -d run/.oci ] && [ ! -L run/.oci ] || { rm -rf run/.oci; mkdir run/.oci; }`;
+  const open = context.opensRun ? '\nchmod +x run' : '';
+  return `${tree}${open}\n[ -d run/.oci ] && [ ! -L run/.oci ] || { rm -rf run/.oci; mkdir run/.oci; }`;
 }
 
 const RUN = ['mode=755', 'nosuid', 'nodev'];

@@ -1,7 +1,7 @@
 /** Volumes and mounts of all shapes. */
 import { after, before } from 'node:test';
 import { stdoutOf } from '../machine/machine.ts';
-import { directory, file, symlink } from '../unit/archive/tar-builder.ts';
+import { directory, file, symlink, whiteout } from '../unit/archive/tar-builder.ts';
 import { type Case, type Expected, machine, type OddImage, odd, refused } from './odd-image.ts';
 
 // not in /: an overlay cannot be id-mapped
@@ -104,6 +104,16 @@ odd('volumes of the image', [
   ...both('/sys and /dev', ['/sys', '/dev', '/sys/fs/cgroup/x'], 'ls /dev/null', '/dev/null\n'),
   ...both('/dev/shm/x', ['/dev/shm/x'], 'echo ok', 'ok\n'),
   ...both('/run', ['/run'], 'touch /run/x && ls /run/x', '/run/x\n'),
+  ...both(
+    'files of every container',
+    ['/etc/hosts', '/etc/hostname/x', '/etc/resolv.conf'],
+    'stat -c %F /etc/hosts /etc/hostname | uniq',
+    'regular file\n',
+  ),
+  ...both('removed by a layer', ['/data'], `stat -c "%u:%g %a" /data; ${writable('/data')}`, '0:0 755\nx\n', {
+    layers: [...content, [whiteout('data')]],
+  }),
+  image('too deep', [`/${'v/'.repeat(1000)}`], 'true', refused(65, /is too long to be made/)),
   ...both('/run/.oci', ['/run/.oci'], 'echo ok', 'ok\n'),
   ...both('relative', ['data', './more'], `${writable('/data')}; ${writable('/more')}`, 'x\nx\n'),
   ...both('with ..', ['/data/../../etc/y'], writable('/etc/y'), 'x\n'),

@@ -1,5 +1,5 @@
 /** Commands, environments and working directories of all shapes. */
-import { directory, file, hardLink, symlink } from '../unit/archive/tar-builder.ts';
+import { directory, file, hardLink, symlink, whiteout } from '../unit/archive/tar-builder.ts';
 import {
   busyboxFile,
   type Case,
@@ -98,6 +98,18 @@ odd('commands', [
   command('a command with =', { Cmd: ['a=b'] }, 'equals\n', {
     layers: [[file('bin/a=b', '#!/bin/sh\necho equals\n', { mode: 0o755 })]],
   }),
+  command(
+    'a command with = after odd variables',
+    { Env: ['PATH=/bin', 'a.b=1'], Cmd: ['a=b', 'c=d'] },
+    '</bin/a=b><c=d>',
+    { layers: [[file('bin/a=b', `#!/bin/sh\n${ARGS}\n`, { mode: 0o755 })]] },
+  ),
+  command('an Entrypoint of an empty word', { Entrypoint: [''], Cmd: ['echo', 'a'] }, 'a\n'),
+  command(
+    'more than the kernel takes in all',
+    { Cmd: ['echo', ...Array<string>(30).fill('x'.repeat(100_000))] },
+    refused(126, /have \d+ bytes in all: the kernel takes 2097152/),
+  ),
   command('a command with a line break', { Cmd: ['/bin/a\nb'] }, 'odd\n', {
     layers: [[file('bin/a\nb', '#!/bin/sh\necho odd\n', { mode: 0o755 })]],
   }),
@@ -128,6 +140,19 @@ odd('commands', [
     layers: [[script('echo plain\n')]],
   }),
   command('an empty file', { Cmd: ['/s'] }, refused(126, /is text without #!/), { layers: [[script('')]] }),
+  command('no interpreter after #!', { Cmd: ['/s'] }, refused(126, /'\/s' names no interpreter after #!/), {
+    layers: [[script('#! \necho x\n')]],
+  }),
+  command(
+    'a program of another machine',
+    { Cmd: ['/s'] },
+    refused(126, /'\/s' is no program for this machine/),
+    { layers: [[script(`\x7fELF\x02\x01\x01${'\0'.repeat(9)}\x02\0\x16\0${'\0'.repeat(44)}`)]] },
+  ),
+  command('bytes', { Cmd: ['/s'] }, refused(126, /is no program for this machine/), {
+    layers: [[script('\0\0\0')]],
+  }),
+  command('by way of /proc', { Cmd: ['/proc/1/root/bin/echo', 'x'] }, 'x\n'),
   command(
     'an interpreter that is not there',
     { Cmd: ['/s'] },
@@ -298,8 +323,30 @@ odd('working directories', [
   cwd('/ a ', here('/ a ')),
   cwd("/it's", here("/it's")),
   cwd(`/${'long/'.repeat(50)}x`, here(`/${'long/'.repeat(50)}x`)),
-  cwd('tmp', refused(65, /'tmp' is not an absolute path/)),
-  cwd('/tmp/../etc', refused(65, /is not an absolute path/)),
+  // as podman takes them
+  cwd('tmp', here('/tmp', '0:0 1777')),
+  cwd('.', here('/')),
+  cwd('../new', here('/new')),
+  cwd('/tmp/../etc', here('/etc')),
+  cwd('/l/../x', here('/a/x', '5:0 755'), {
+    layers: [
+      [
+        symlink('l', '/a/b'),
+        directory('a'),
+        directory('a/b'),
+        directory('a/x', 0o755, { uid: 5 }),
+        directory('x'),
+      ],
+    ],
+  }),
+  cwd('/d', here('/d'), { layers: [[directory('d', 0o700), file('d/x')], [whiteout('d')]] }),
+  cwd('/d', here('/d', '7:8 755'), {
+    config: { WorkingDir: '/d', User: '7:8' },
+    layers: [[directory('d', 0o700)], [whiteout('d')]],
+  }),
+  cwd('/etc/hosts', refused(65, /'\/etc\/hosts': it is a file/)),
+  cwd(`/${'x/'.repeat(1000)}`, refused(65, /is too long to be made/)),
+  cwd(`/${'x'.repeat(256)}`, refused(65, /is too long to be made/)),
   cwd('/f', refused(65, /working directory '\/f': it is a file/), { layers: [[file('f')]] }),
   cwd('/f/d', refused(65, /working directory '\/f\/d': '\/f' is a file/), { layers: [[file('f')]] }),
   cwd('/d', here('/e', '5:6 700'), {
@@ -310,7 +357,10 @@ odd('working directories', [
   cwd('/proc', { status: 0, stdout: /^\/proc\n/ }),
   cwd('/dev/shm', here('/dev/shm', '0:0 1777')),
   cwd('/run/x', here('/run/x')),
-  cwd('/new', here('/new'), { config: { WorkingDir: '/new', User: 'alice' }, layers: [users(PASSWD)] }),
+  cwd('/new', here('/new', '1000:1001 755'), {
+    config: { WorkingDir: '/new', User: 'alice' },
+    layers: [users(PASSWD)],
+  }),
   cwd(
     '/shut',
     { status: 1, stdout: '/shut\n', stderr: "stat: can't stat '.': Permission denied\n" },

@@ -1,7 +1,7 @@
 /** Root trees of all shapes: what is missing, what is something else, what leads out. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type BuiltEntry, directory, file, symlink } from '../unit/archive/tar-builder.ts';
+import { type BuiltEntry, directory, file, symlink, whiteout } from '../unit/archive/tar-builder.ts';
 import {
   busyboxFile,
   type Case,
@@ -35,9 +35,9 @@ const root = (
   },
   expected,
 ];
-const both = (name: string, entries: readonly BuiltEntry[]): Case[] => [
-  root(name, entries),
-  root(`${name}, read-only`, entries, FINE, { options: ['--hostname', 'h', '--read-only'] }),
+const both = (name: string, entries: readonly BuiltEntry[], layers: BuiltEntry[][] = []): Case[] => [
+  root(name, entries, FINE, { layers }),
+  root(`${name}, read-only`, entries, FINE, { layers, options: ['--hostname', 'h', '--read-only'] }),
 ];
 const PLACE_NAMES = ['proc', 'dev', 'sys', 'run', 'etc'] as const;
 const fifo = (name: string): BuiltEntry => ({ name, type: '6' });
@@ -81,6 +81,18 @@ odd('places that are missing or something else', [
     file('run/.oci/nsenter', 'x'),
     file('run/.oci/ld.so', 'x'),
   ]),
+  ...[directory('run', 0), directory('run', 0o700, { uid: 5, gid: 6 })].flatMap((run) => [
+    root(`/run with mode 0${run.mode!.toString(8)}`, [run]),
+    root(`/run with mode 0${run.mode!.toString(8)}, another user`, [run], 'ok\n', {
+      config: { User: '7' },
+      run: 'echo ok',
+    }),
+  ]),
+  ...both(
+    'all of them removed by a layer',
+    PLACE_NAMES.map((name) => directory(name)),
+    [['proc', 'dev', 'sys', 'run', 'etc', 'tmp', 'var'].map(whiteout)],
+  ),
   root('/run/.oci is a link', [directory('run'), symlink('run/.oci', '/etc')]),
   root('/run/.oci is a file', [directory('run'), file('run/.oci')]),
   root(
@@ -139,6 +151,11 @@ odd('root trees', [
     '/ with mode 0700 of another user',
     { root: own(directory('.', 0o700, { uid: 5, gid: 6 })), run: LOOK },
     '5:6 701\n0\n',
+  ),
+  tree(
+    '/ with mode 0, another user',
+    { root: own(directory('.', 0)), config: { User: '5' }, run: LOOK },
+    '0:0 101\n5\n',
   ),
   tree('/ with mode 02777', { root: own(directory('.', 0o2777, { gid: 6 })), run: LOOK }, '0:6 2777\n0\n'),
   tree(

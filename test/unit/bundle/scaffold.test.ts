@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Point, planScaffold, type RootEntry } from '../../../src/bundle/scaffold.ts';
+import { throwsOci } from '../expect-error.ts';
 
 /** `link → target` or a kind, by path. */
 function plan(tree: Record<string, string>, ...points: [string, Point['kind']][]) {
+  return planOver([], tree, ...points);
+}
+
+/** `removed`: what a layer of the image took away. */
+function planOver(removed: string[], tree: Record<string, string>, ...points: [string, Point['kind']][]) {
   const lookup = (path: string): RootEntry | undefined => {
     const found = tree[path];
     if (found === undefined) return undefined;
@@ -14,6 +20,7 @@ function plan(tree: Record<string, string>, ...points: [string, Point['kind']][]
   return planScaffold(
     points.map(([path, kind]) => ({ path, kind })),
     lookup,
+    (path) => removed.some((each) => `${path}/`.startsWith(`${each}/`)),
   );
 }
 
@@ -88,4 +95,38 @@ test('what is in the way is covered, parents keep their attributes', () => {
       ['/loop/x', 'file'],
     ],
   );
+});
+
+test('what a layer removed is made above it', () => {
+  const { directories, cover } = planOver(
+    ['/run', '/srv/a', '/tmp'],
+    { '/srv': 'directory' },
+    ['/srv/a/b', 'any'],
+    ['/tmp', 'any'],
+    ['/run/f', 'file'],
+  );
+  assert.deepEqual(directories, ['/proc', '/sys', '/dev']);
+  assert.deepEqual(
+    cover.map(({ path, kind, mode }) => [path, kind, mode]),
+    [
+      ['/run', 'directory', 0o755],
+      ['/srv', 'directory', 0o700],
+      ['/srv/a', 'directory', 0o755],
+      ['/srv/a/b', 'directory', 0o755],
+      ['/tmp', 'directory', 0o1777],
+      ['/run/f', 'file', 0o644],
+    ],
+  );
+});
+
+test('a file is where a file was asked for, and paths have an end', () => {
+  const { directories, files } = plan(
+    {},
+    ['/etc/hosts', 'any'],
+    ['/etc/hosts/x', 'any'],
+    ['/etc/hosts', 'file'],
+  );
+  assert.deepEqual([directories, files], [OWN, ['/etc/hosts']]);
+  for (const path of ['/a'.repeat(101), `/${'n'.repeat(256)}`])
+    throwsOci(() => plan({}, [path, 'directory']), 'BAD_IMAGE', 'is too long to be made');
 });
