@@ -61,7 +61,7 @@ interface GetOptions {
 }
 
 /** Blobs of this size are worth the client that is faster, but slower to load (transport.ts). */
-const BULK_MIN_BYTES = 1024 * 1024;
+const BULK_MIN_BYTES = 2 * 1024 * 1024;
 /** Statuses that mean: not such ranges, or not so many. */
 const RANGE_REFUSALS: ReadonlySet<number> = new Set([400, 413, 414, 416, 431, 501]);
 /** How many of a layer's foreign URLs are tried. */
