@@ -104,6 +104,7 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
       ]);
       const result = await jobs.wait(job);
       if (result === 'done' || (result === 'failed' && (await ranAndEnded(bus, unit.name)))) return;
+      if (result === 'canceled' && (await wasRunning(bus, unit.name))) return;
       throw await startFailure(bus, unit.name, helpers[0]?.name ?? unit.name, result);
     },
     async stop(unit) {
@@ -321,6 +322,16 @@ async function ranAndEnded(bus: Bus, unit: string): Promise<boolean> {
     ),
   );
   return code! > 0 && handoff! > 0 && !(code === 1 && status === EXIT_EXEC);
+}
+
+/**
+ * Whether the payload ran when somebody stopped it, though systemd still counted its start as under way: before 258, for the
+ * same command of ExecStartPost=. Its end is then the answer.
+ */
+async function wasRunning(bus: Bus, unit: string): Promise<boolean> {
+  const get = (name: string) => getProperty(bus, unitPath(unit), `${SYSTEMD}.Service`, name);
+  if (!unit.endsWith('.service') || (await get('Type')) !== 'exec') return false;
+  return Number(await get('ExecMainHandoffTimestamp')) > 0;
 }
 
 /** Why a start job failed: the words of the unit that failed, which is the first helper when that is a dependency. */
