@@ -131,7 +131,7 @@ function claimBundle(container: PreparedContainer): Disposable {
         continue;
       }
       throw new OciError('EXISTS', `unit ${quote(container.units.payload.name)} exists`, {
-        hint: `Stop it with systemctl stop ${container.units.payload.name}, or choose another name with --unit.`,
+        hint: `Choose another name with --name, or end that one first: systemctl stop ${container.unit}.`,
       });
     }
     break;

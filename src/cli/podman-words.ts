@@ -5,7 +5,7 @@
 
 const NAMESPACES =
   'Leave it out: a container has namespaces of its own; --network chooses that of the network.';
-const RECORDS = 'Choose a name with --unit; systemctl show --property=MainPID UNIT tells the process.';
+const RECORDS = 'Choose a name with --name; systemctl show --property=MainPID UNIT tells the process.';
 const JOURNAL = 'Leave it out: the lines go to the journal, under the name that --log-tag says.';
 const PLATFORM = 'Use --platform OS/ARCH[/VARIANT].';
 

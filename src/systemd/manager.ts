@@ -275,7 +275,7 @@ function startRefusal(error: BusError, unit: string): OciError {
       // it may be one of the helpers
       const taken = /^Unit (\S+) /.exec(error.message)?.[1] ?? unit;
       return new OciError('EXISTS', `unit ${quote(taken)} exists`, {
-        hint: `Stop it with systemctl stop ${taken}, or choose another name with --unit.`,
+        hint: `Choose another name with --name, or look at that one: systemctl status ${taken}.`,
         cause: error,
       });
     }
