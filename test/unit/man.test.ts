@@ -57,3 +57,20 @@ test('ocictl(1) names every command', () => {
   const documented = [...section.matchAll(/^\*([a-z-]+)\*/gm)].map((match) => match[1]!);
   assert.deepEqual(documented.sort(), commands.sort());
 });
+
+test('what people who know podman are told to type is there', () => {
+  const read = (path: string) => readFileSync(join(PROJECT, path), 'utf8');
+  const commands = new Set([...help('ocictl').matchAll(/^ {2}([a-z][a-z-]*) /gm)].map((match) => match[1]!));
+  const [runOptions = '', others = ''] = read('src/cli/podman-words.ts').split('const COMMANDS');
+  const named = [...`${others}${read('docs/from-podman.md')}`.matchAll(/ocictl ([a-z][a-z-]*)/g)];
+  assert.ok(named.length > 50, String(named.length));
+  for (const [words, command] of named) assert.ok(commands.has(command!), words);
+  const inHelp = new Set(optionsInHelp(help('oci-run')));
+  const hints = [...runOptions.matchAll(/^(?: {2}'--?\w[\w-]*': ?| {4}|const [A-Z]+ = )'(.*)',?;?$/gm)].map(
+    (match) => match[1]!,
+  );
+  assert.ok(hints.length > 40, String(hints.length));
+  for (const hint of hints)
+    for (const [option] of hint.matchAll(/(?<![\w-])(?:--[a-z][a-z-]*|-[a-zA-Z](?![\w-]))/g))
+      assert.ok(inHelp.has(option) || hint.includes(`sh ${option}`), `${option}: ${hint}`);
+});
