@@ -111,7 +111,12 @@ function checkPlatform(config: ImageConfig, wanted: Platform, source: ImageSourc
   throw new OciError(
     'UNSUPPORTED',
     `${source.description} is an image for ${quote(platform)}, not ${formatPlatform(wanted)}`,
-    { hint: `Give --platform to get it all the same, or use another tag.` },
+    {
+      // it comes from the image, and people type what a hint says
+      hint: /^[\w./-]+$/.test(platform)
+        ? `To get it all the same, give --platform ${platform}; or use another tag.`
+        : 'Use another tag.',
+    },
   );
 }
 
