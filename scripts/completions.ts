@@ -30,7 +30,7 @@ export interface CommandWords {
 }
 
 /** What a word may be. */
-export type Kind = 'any' | 'file' | 'directory' | 'image' | 'unit' | 'service' | 'volume' | 'installable';
+export type Kind = 'any' | 'file' | 'directory' | 'image' | 'unit' | 'service' | 'volume';
 
 const SERVICE_COMMANDS = new Set(['rollback', 'versions', 'uninstall', 'update']);
 
