@@ -35,7 +35,7 @@ import { ARCHITECTURE, hashOf, type ImageSpec, type LayerSpec, OCI, TAG, writeLa
 import { rawBlocks, zstdFrame } from './zstd-writer.ts';
 
 const MEMORY_MAX_BYTES = 400 * 1024 ** 2;
-const TIME_MAX_MS = 120_000;
+const TIME_MAX_MS = 300_000;
 
 interface Bomb {
   readonly image: ImageSpec;

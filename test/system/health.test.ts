@@ -74,17 +74,21 @@ test('starting, healthy, unhealthy: where it is seen, as whom it runs, what is l
   assert.deepEqual([nofile, uid, comm], ['70', '7', 'sleep']);
   const own = await script('ocictl exec hc grep -e CapEff -e CapBnd /proc/self/status');
   assert.equal(`${effective}\n${bounding}\n`, own);
-  assert.equal((await unitProperties(machine, 'hc', 'StatusText'))['StatusText'], 'healthy');
+  await waitFor('the status', async () => {
+    const { StatusText } = await unitProperties(machine, 'hc', 'StatusText');
+    return StatusText === 'healthy';
+  });
   assert.match(await script('systemctl status hc'), /Status: "healthy"/);
   assert.match(stdoutOf(await machine.run(['ocictl', 'ps'])), /HEALTH .*\n.* healthy /);
 
   await script('ocictl exec hc rm /tmp/ok');
   const failed = await becomes('hc', 'unhealthy');
   assert.ok(failed.failingStreak >= 2);
-  assert.equal(
-    (await unitProperties(machine, 'hc', 'StatusText'))['StatusText'],
-    'unhealthy: exit status 1, sleep',
-  );
+  // told just after it was written down
+  await waitFor('the reason', async () => {
+    const { StatusText } = await unitProperties(machine, 'hc', 'StatusText');
+    return StatusText === 'unhealthy: exit status 1, sleep';
+  });
   const journal = await script('journalctl --quiet --sync; journalctl --quiet --output=cat --unit=hc');
   assert.deepEqual(
     journal.split('\n').filter((line) => line.startsWith('hc.service is')),
@@ -148,10 +152,10 @@ test('a check that takes too long is killed with all it started', async () => {
     ),
   );
   await becomes('hc', 'unhealthy');
-  assert.equal(
-    (await unitProperties(machine, 'hc', 'StatusText'))['StatusText'],
-    'unhealthy: not done after 1 s',
-  );
+  await waitFor('the reason', async () => {
+    const { StatusText } = await unitProperties(machine, 'hc', 'StatusText');
+    return StatusText === 'unhealthy: not done after 1 s';
+  });
   await script('systemctl stop hc-health.timer hc-health.service');
   assert.equal(await script('ocictl exec hc ps | grep -c "sleep 30" || true'), '1\n');
 });

@@ -42,7 +42,7 @@ before(
     await buildPrograms();
     machine = await bootMachine({ root: await ensurePackageRoot(), program: false, registry: 'empty' });
   },
-  { timeout: 300_000 },
+  { timeout: 900_000 },
 );
 after(async () => {
   await machine?.stop();
@@ -199,7 +199,7 @@ systemctl enable --now --quiet oci-gc.timer`);
   assert.deepEqual([left, (await files()).length], [[], present.length]);
 };
 
-test('the .deb in a plain Debian: installed, used, upgraded, removed', { timeout: 300_000 }, async () => {
+test('the .deb in a plain Debian: installed, used, upgraded, removed', { timeout: 900_000 }, async () => {
   await bringImage();
   await machine.writeFile('/var/tmp/ocictl.deb', readFileSync(deb));
   await withoutTrace(
@@ -211,7 +211,7 @@ test('the .deb in a plain Debian: installed, used, upgraded, removed', { timeout
   assert.equal((await machine.run(['dpkg', '--verify'])).stdout, '');
 });
 
-test('the .rpm in the same root: installed, used, upgraded, removed', { timeout: 300_000 }, async () => {
+test('the .rpm in the same root: installed, used, upgraded, removed', { timeout: 900_000 }, async () => {
   await machine.writeFile('/var/tmp/ocictl.rpm', readFileSync(rpm));
   const options = '--nodeps';
   await withoutTrace(

@@ -149,11 +149,11 @@ test('a reader that pauses is not a stall, and does not fill the memory', async 
       drained = true;
     });
   };
-  const { blob } = await open(t, handler, { timeouts: { stallMs: 100 } }, wanted);
+  const { blob } = await open(t, handler, { timeouts: { stallMs: 700 } }, wanted);
   let length = 0;
   for await (const piece of (await blob()).body) {
     if (length === 0) {
-      await new Promise((resolve) => setTimeout(resolve, 400));
+      await new Promise((resolve) => setTimeout(resolve, 1800));
       assert.equal(drained, false, 'all of the blob was taken while nobody read');
     }
     length += piece.length;

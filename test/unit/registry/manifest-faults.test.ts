@@ -117,7 +117,7 @@ test('Retry-After is obeyed', async (t) => {
   );
   await result;
   const tookMs = performance.now() - started;
-  assert.ok(tookMs >= 950 && tookMs < 4000, `${tookMs} ms`);
+  assert.ok(tookMs >= 950 && tookMs < 30_000, `${tookMs} ms`);
 });
 
 test('faults that stay are given up', async (t) => {

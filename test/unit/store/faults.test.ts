@@ -84,7 +84,7 @@ test(`pulls killed at ${KILLS} random moments, alone and two at once`, async () 
   const two = image(at, [...layers.slice(0, 4), [file('other', randomBytes(2 * MIB))]]);
   const started = performance.now();
   assert.equal((await at.run('oci-pull', one.ref, 'one')).status, 0);
-  const whole = performance.now() - started;
+  let whole = performance.now() - started;
   const forget = async () => {
     const store = open(at);
     using _lock = await store.lock('exclusive');
@@ -102,6 +102,7 @@ test(`pulls killed at ${KILLS} random moments, alone and two at once`, async () 
     if (round % 3 === 0) pulls[1]?.child.kill('SIGKILL');
     const [first, second] = await Promise.all(pulls.map(({ ended }) => ended));
     if (first!.signal === 'SIGKILL') killed++;
+    else whole *= 0.7; // the machine is faster than it was
     if (second !== undefined && second.signal === null) assert.equal(second.status, 0, second.stderr);
     await assertSound(at, `after round ${round}`);
   }
@@ -115,29 +116,35 @@ test('killed collections and repairs', async () => {
   const kept = image(at, layers);
   const gone = image(at, [layers[0]!, [file('x', 'x')], ...layersOf(3, MIB)]);
   assert.equal((await at.run('oci-pull', kept.ref, 'kept')).status, 0);
+  const killed = { gc: 0, fsck: 0 };
+  let span = 500;
   for (let round = 0; round < 8; round++) {
     assert.equal((await at.run('oci-pull', gone.ref, 'gone')).status, 0);
     assert.equal((await at.run('ocictl', 'untag', 'gone')).status, 0);
     const gc = at.start('ocictl', 'gc', '--grace', '0');
-    await sleep(100 + Math.random() * 400);
+    await sleep(Math.random() * span);
     gc.child.kill('SIGKILL');
-    await gc.ended;
+    if ((await gc.ended).signal === 'SIGKILL') killed.gc++;
+    else span /= 2;
     await assertSound(at, `after collection ${round}`);
   }
   assert.equal((await at.run('ocictl', 'gc', '--grace', '0')).status, 0);
   assert.equal(readdirSync(join(at.root, 'layers')).length, layers.length + 1);
 
+  span = 1000;
   const victim = join(at.root, 'layers', digestHex(kept.chain[1]!), 'tree/d1/0');
   for (let round = 0; round < 8; round++) {
     writeFileSync(victim, 'damaged');
     const repair = at.start('ocictl', 'fsck', '--repair');
-    await sleep(200 + Math.random() * 800);
+    await sleep(Math.random() * span);
     repair.child.kill('SIGKILL');
-    await repair.ended;
+    if ((await repair.ended).signal === 'SIGKILL') killed.fsck++;
+    else span /= 2;
     const { damage } = await open(at).check();
     assert.ok(damage.length <= 1 && damage.every(({ path }) => path === "'d1/0'"), JSON.stringify(damage));
   }
   assert.equal((await at.run('ocictl', 'fsck', '--repair')).status, 0);
+  assert.ok(killed.gc > 0 && killed.fsck > 0, JSON.stringify(killed));
   await assertRecovers(at, kept);
 });
 
