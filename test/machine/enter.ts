@@ -12,7 +12,7 @@ import { join } from 'node:path';
 export interface RunOptions {
   input?: string | Uint8Array;
   env?: Record<string, string>;
-  /** Default: two minutes; then the command and all that it started is killed, and run() throws. */
+  /** Default: five minutes; then the command and all that it started is killed, and run() throws. */
   timeoutMs?: number;
   /** Give the command a terminal of the machine; its stderr then comes with stdout. */
   tty?: boolean;
@@ -31,7 +31,7 @@ interface Place {
   cgroup?: string;
 }
 
-const RUN_TIMEOUT_MS = 120_000;
+const RUN_TIMEOUT_MS = 300_000;
 const KILL_INTERVAL_MS = 20;
 const BASE_ENVIRONMENT = {
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',

@@ -37,17 +37,20 @@ for (const [port, [status, severalOnly]] of Object.entries(refuse))
   }).listen(Number(port), '127.0.0.1');
 `;
 
+let marks = 0;
+
 interface Sent {
   readonly path: string;
   readonly status: number;
   readonly bytes: number;
 }
 
-/** What the registry has sent since the last call. */
+/** What the registry has sent since the last call. It logs a request after its answer: one of our own ends the log. */
 async function sent(): Promise<Sent[]> {
-  const log = await sh(
-    'journalctl --sync; journalctl --cursor-file=/run/chunked-cursor -o cat -u chunked-registry || true',
-  );
+  const mark = `mark-${marks++}`;
+  const log = await sh(`curl -s -o /dev/null http://${REGISTRY}/v2/?${mark}
+    until journalctl --sync; journalctl -o cat -u chunked-registry | grep -q '${mark} '; do sleep 0.05; done
+    journalctl --cursor-file=/run/chunked-cursor -o cat -u chunked-registry`);
   return [...log.matchAll(/"GET (\S+) HTTP\/1\.1" (\d+) (\d+)/g)].map(([, path, status, bytes]) => ({
     path: path!,
     status: Number(status),

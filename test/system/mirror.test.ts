@@ -33,11 +33,14 @@ location = "${MIRROR}/mirror"
 insecure = ${insecure}
 `;
 
+let marks = 0;
+
 /** Of the mirror's access log since the last call: method, path, status and bytes sent, but for what was not allowed. */
 async function requests(): Promise<string[]> {
-  const log = await sh(
-    'journalctl --sync; journalctl --cursor-file=/run/mirror-cursor -o cat -u mirror-registry || true',
-  );
+  const mark = `mark-${marks++}`; // the registry logs a request after its answer
+  const log = await sh(`curl -s -o /dev/null http://${MIRROR}/v2/?${mark}
+    until journalctl --sync; journalctl -o cat -u mirror-registry | grep -q '${mark} '; do sleep 0.05; done
+    journalctl --cursor-file=/run/mirror-cursor -o cat -u mirror-registry`);
   return [...log.matchAll(/ \[.*?\] "(\S+) (\S+) HTTP\/1\.1" (?!401)(\d+) (\d+)/g)].map((line) =>
     line.slice(1).join(' '),
   );

@@ -13,7 +13,7 @@ before(async () => {
 after(() => script('ocictl --quiet uninstall --purge web@; systemctl reset-failed'));
 
 const WEB = `sh -c 'echo "$WHO %i $(cat /etc/hostname)"; touch /data/$WHO /own/$WHO /shared/$WHO; trap "exit 0" TERM; while :; do sleep 0.1; done'`;
-const OPTIONS = `--state-dir /data -v shared:/shared -v own-%i:/own -e WHO=me-%i --health-cmd 'test -e /data/$WHO' --health-interval 1s`;
+const OPTIONS = `--state-dir /data -v shared:/shared -v own-%i:/own -e WHO=me-%i --health-cmd 'test -e /data/$WHO' --health-interval 1s --health-grace 1`;
 
 test('two instances at once: each has its own, and %i where it was written', async () => {
   await script(`ocictl install --quiet ${BUSYBOX} --name web@ ${OPTIONS} ${WEB}`);
