@@ -83,7 +83,7 @@ async function runFile(file: string, suite: Suite, machine: Machine | undefined)
   console.log(`==> ${what}`);
   process.stdout.write(output);
   if (status !== 0 && machine !== undefined && !output.includes('--- journal of'))
-    console.log(`--- journal of ${what}:\n${await machineJournal(machine, begin)}---`);
+    console.log(`--- journal of ${what}:\n${await machineJournal(machine, begin).catch(String)}---`);
   console.log(`    ${what}: ${((Date.now() - begin) / 1000).toFixed(1)} s`);
   const count = (name: string) => Number(new RegExp(`^ℹ ${name} (\\d+)$`, 'm').exec(output)?.[1] ?? 0);
   return { what, passed: count('pass'), failed: count('fail'), isGood: status === 0 };

@@ -32,10 +32,10 @@ export async function rangeOf(machine: Machine, unit: string): Promise<number> {
   return map[1]!;
 }
 
-/** Everything that a container may leave behind, one line each; empty when nothing is left. */
+/** What a container may leave behind, one line each; empty when nothing is left. The rest only where its record is gone. */
 export async function leftovers(machine: Machine): Promise<string> {
   const script = `
-find /run/oci/containers /run/userdb /var/lib/oci/writable -mindepth 1 -maxdepth 1 2>/dev/null || true
+find /run/oci/containers /run/userdb /var/lib/oci/writable -mindepth 1 -maxdepth 1 2>/dev/null | grep . && exit
 grep -h oci/containers /proc/[0-9]*/mountinfo 2>/dev/null | sort -u || true
 lsns --noheadings --output TYPE,NS,USER --type user | awk '$3 != "root"'
 systemctl list-units --all --plain --no-legend | grep -i 'OCI container ' || true
