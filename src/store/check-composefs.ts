@@ -2,17 +2,17 @@
  * fsck of format composefs: image files by their digests, streams by theirs, and each object by its name, which is the
  * digest of its content; where the kernel guards it, by what the kernel says, too.
  */
-import { closeSync, fstatSync, lstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { showBytes } from '../archive/byte-string.ts';
-import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
-import { check, errno, lacksVerity, lseek, measureVerity, SEEK_DATA, SEEK_HOLE } from '../host/syscalls.ts';
+import type { VerityDigest } from '../composefs/verity-digest.ts';
+import { lacksVerity, measureVerity } from '../host/syscalls.ts';
 import type { Damage } from './check-store.ts';
 import { objectsOfStream } from './composefs-garbage.ts';
 import { IMAGE_FILE } from './composefs-images.ts';
 import type { ImageRecord } from './images.ts';
 import type { Layout } from './layout.ts';
-import { holeBytes, objectPath, objectPaths } from './objects.ts';
+import { holeBytes, objectPath, objectPaths, verityDigestOfFile } from './objects.ts';
 import { problemOf } from './problem.ts';
 import { readStream, type StreamKey, streamFileName, streamKey, streamPath } from './streams.ts';
 
@@ -72,26 +72,6 @@ export function checkStream(
 
 /** Of a file that is whole: all that is to be done is to have the kernel guard it. */
 export const UNGUARDED = 'has no fs-verity';
-const PIECE_BYTES = 1 << 20;
-
-/** Holes are not read: a file may have more of them than can be read in a year. */
-function verityDigestOfFile(fd: number, size: number): VerityDigest {
-  const verity = createVerityHash();
-  const piece = Buffer.alloc(PIECE_BYTES);
-  for (let at = 0; at < size; ) {
-    const found = lseek(fd, at, SEEK_DATA);
-    const start = found === -errno.ENXIO ? size : check(found, 'lseek', 'an object');
-    verity.skip(start - at);
-    const end = start === size ? size : check(lseek(fd, start, SEEK_HOLE), 'lseek', 'an object');
-    for (at = start; at < end; ) {
-      const bytes = readSync(fd, piece, 0, Math.min(PIECE_BYTES, end - at), at);
-      if (bytes === 0) return verity.digest(); // cut off meanwhile
-      verity.update(piece.subarray(0, bytes));
-      at += bytes;
-    }
-  }
-  return verity.digest();
-}
 
 /** What is wrong with a file that is to have this digest. */
 export function checkVerityFile(path: string, digest: VerityDigest): string | undefined {

@@ -3,7 +3,8 @@
  *
  * Invariant: an object in objects/ is whole, durable, and has the fs-verity digest that its name says; it never changes.
  * New ones are made in the stage of a pull and moved into place by commitObjects() after one sync; what is there
- * already is not written again, unless it is not what the pull has in hand: then it is damaged, and replaced. Where the file system has fs-verity the kernel guards them, too.
+ * already is not written again, unless it is not what the pull has in hand: then it is damaged, and replaced. Where the
+ * file system has fs-verity the kernel guards them, too.
  *
  * objects-by-sha256/ finds content by its plain digest. Losing an entry of it loses nothing but time.
  * An entry is a symbolic link that leads nowhere: its target is the object's digest in base64url, since what is shorter than
@@ -13,9 +14,11 @@
 import { createHash } from 'node:crypto';
 import {
   appendFileSync,
+  closeSync,
   existsSync,
   fstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -26,7 +29,7 @@ import {
 import { join } from 'node:path';
 import { toByteString } from '../archive/byte-string.ts';
 import { INLINE_MAX_BYTES } from '../composefs/inode.ts';
-import { createVerityHash, type VerityDigest, verityDigestOf } from '../composefs/verity-digest.ts';
+import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
 import {
   AT_FDCWD,
   check,
@@ -34,6 +37,7 @@ import {
   enableVerity,
   errno,
   ftruncate,
+  lseek,
   measureVerity,
   O_CREAT,
   O_DIRECTORY,
@@ -45,6 +49,8 @@ import {
   pwriteAll,
   RENAME_NOREPLACE,
   renameat2,
+  SEEK_DATA,
+  SEEK_HOLE,
   unlinkat,
 } from '../host/syscalls.ts';
 import { type Digest, digestHex, digestOf } from '../oci/digest.ts';
@@ -344,10 +350,34 @@ function holds(fd: number, content: Iterable<Buffer>): boolean {
 
 function isDamaged(path: string, digest: VerityDigest): boolean {
   try {
-    return verityDigestOf(readFileSync(path)) !== digest;
+    const fd = openSync(path, 'r');
+    try {
+      return verityDigestOfFile(fd, fstatSync(fd).size) !== digest;
+    } finally {
+      closeSync(fd);
+    }
   } catch {
     return true; // the kernel refuses to read what it finds changed
   }
+}
+
+/** The digest of a file of this size. Holes are not read: a file may have more of them than can be read in a year. */
+export function verityDigestOfFile(fd: number, size: number): VerityDigest {
+  const verity = createVerityHash();
+  const piece = Buffer.alloc(PIECE_BYTES);
+  for (let at = 0; at < size; ) {
+    const found = lseek(fd, at, SEEK_DATA);
+    const start = found === -errno.ENXIO ? size : check(found, 'lseek', 'an object');
+    verity.skip(start - at);
+    const end = start === size ? size : check(lseek(fd, start, SEEK_HOLE), 'lseek', 'an object');
+    for (at = start; at < end; ) {
+      const bytes = readSync(fd, piece, 0, Math.min(PIECE_BYTES, end - at), at);
+      if (bytes === 0) return verity.digest(); // cut off meanwhile
+      verity.update(piece.subarray(0, bytes));
+      at += bytes;
+    }
+  }
+  return verity.digest();
 }
 
 export function objectPaths({ root }: Pick<Layout, 'root'>): ObjectPaths {
