@@ -101,14 +101,15 @@ async function pull(options: PullOptions): Promise<PulledImage> {
     const { digest } = resolved.manifestDescriptor;
     if (store.isTagged(name, digest) && !store.mayNeedSweep()) {
       const image = store.imageByDigest(digest);
-      if (image !== undefined) return await named(options, image, name, false);
+      if (image !== undefined && store.isWhole(image)) return await named(options, image, name, false);
     }
     // from here on until the image has its name, so that no garbage collection comes in between
     using lock = await store.lock('shared', { ...options.waiting, signal: options.signal ?? NEVER });
     store.sweep();
     const present = store.imageByDigest(digest);
-    if (present !== undefined) return await named(options, present, name, false);
-    return await named(options, await add(options, source, resolved, lock), name, true);
+    if (present !== undefined && store.isWhole(present)) return await named(options, present, name, false);
+    const wanted = present === undefined ? options : { ...options, format: present.format };
+    return await named(options, await add(wanted, source, resolved, lock), name, true);
   } finally {
     await source.close();
   }

@@ -144,6 +144,14 @@ export async function repairStore(
     if (!outcome.has(key({ kind: 'layer', name })) && unused.has(name))
       await attempt({ kind: 'layer', name }, () => repairs.removeLayer(name));
 
+  const hopeless = (kind: Damage['kind']) =>
+    new Set(
+      damage
+        .filter((one) => one.kind === kind && one.problem !== UNGUARDED && outcome.get(key(one)) !== '')
+        .map(({ name }) => name),
+    );
+  repairs.quarantine(hopeless('stream'), hopeless('object'));
+
   return damage.map((one) => {
     const reason = outcome.get(key(one)) ?? BY_HAND[one.kind];
     return reason === '' ? { ...one, repaired: true } : { ...one, repaired: false, reason };
@@ -153,7 +161,7 @@ export async function repairStore(
 const BY_HAND: Record<Damage['kind'], string> = {
   layer: 'its image is damaged, too',
   stream: 'its image is damaged, too',
-  object: 'its layer cannot be had again',
+  object: 'its layer cannot be had again; the next pull of its image fetches it',
   image: 'its documents cannot be had again',
   tag: 'remove it by hand',
   root: 'install the service again',

@@ -57,8 +57,7 @@ export function composefsGarbage(layout: Layout, without: ReadonlySet<string> = 
     for (const [hex, names] of composefsImages(layout))
       if (!without.has(hex)) for (const name of names) needed.add(name);
     const marked = new Set<string>();
-    for (const hex of streams)
-      if (needed.has(hex)) for (const object of objectsOfStream(layout, hex)) marked.add(object);
+    for (const hex of needed) for (const object of objectsOfStream(layout, hex)) marked.add(object);
     const unused = streams.filter((hex) => !needed.has(hex));
     const objects = present.filter((hex) => !marked.has(hex));
     const paths = objectPaths(layout);

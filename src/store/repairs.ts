@@ -4,7 +4,16 @@
  * Invariant: what takes a damaged thing's place is whole and durable before it does, in one rename; until then the
  * damaged one stays. Everything but stageLayer() runs under the exclusive lock.
  */
-import { cpSync, existsSync, lstatSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
 import type { Waiting } from '../host/lock.ts';
@@ -39,7 +48,14 @@ import {
 import { commitObjects, type ObjectPaths, objectPath, objectPaths } from './objects.ts';
 import { removeTree } from './remove-tree.ts';
 import { openPrivateStage } from './stage.ts';
-import { type StreamKey, streamFileName, streamKey, streamPath } from './streams.ts';
+import {
+  listStreams,
+  type StreamKey,
+  streamFileName,
+  streamKey,
+  streamPath,
+  streamsDirectory,
+} from './streams.ts';
 
 export interface Remains {
   readonly source: string | undefined;
@@ -58,6 +74,14 @@ export interface StreamReplacement {
   /** Puts the stream in place, and what of its objects is damaged or missing. Sync before and after. */
   replace(): void;
   discard(): void;
+}
+
+function namesOneOf(layout: Layout, stream: string, objects: ReadonlySet<string>): boolean {
+  try {
+    return [...objectsOfStream(layout, stream)].some((object) => objects.has(object));
+  } catch {
+    return false;
+  }
 }
 
 export type Repairs = ReturnType<typeof repairsOf>;
@@ -118,13 +142,8 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
     },
 
     /** Whether the stream names one of the objects; not where it is damaged. */
-    streamNames(key: StreamKey, objects: ReadonlySet<string>): boolean {
-      try {
-        return [...objectsOfStream(layout, streamFileName(key))].some((object) => objects.has(object));
-      } catch {
-        return false;
-      }
-    },
+    streamNames: (key: StreamKey, objects: ReadonlySet<string>): boolean =>
+      namesOneOf(layout, streamFileName(key), objects),
 
     /** A place to make a stream anew, with all its objects. */
     async stageStream(key: StreamKey): Promise<StreamReplacement> {
@@ -171,6 +190,17 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
       } catch {
         return false;
       }
+    },
+
+    /**
+     * Forgets layers whose stream is one of these or names one of these objects: so no pull takes them for whole, and the
+     * next one that wants them fetches them. The objects stay where containers may have them open.
+     */
+    quarantine(streams: ReadonlySet<string>, objects: ReadonlySet<string>): void {
+      const isHit = (name: string) =>
+        streams.has(name) || (objects.size > 0 && namesOneOf(layout, name, objects));
+      if (streams.size + objects.size === 0) return;
+      for (const name of listStreams(layout).filter(isHit)) unlinkSync(join(streamsDirectory(layout), name));
     },
 
     /** The format of an image, whatever is damaged of it. */

@@ -98,12 +98,16 @@ function composefsParts(layout: Layout): { parts: string[]; ofImage: Map<string,
   if (parts.length === 0) return { parts, ofImage };
   const ofStream = new Map<string, string[]>();
   const read = (hex: string) => {
-    const known = ofStream.get(hex) ?? [
-      streamPart(hex),
-      ...[...objectsOfStream(layout, hex)].map(objectPart),
-    ];
+    const known = ofStream.get(hex) ?? [streamPart(hex), ...objectsOf(hex).map(objectPart)];
     ofStream.set(hex, known);
     return known;
+  };
+  const objectsOf = (hex: string) => {
+    try {
+      return [...objectsOfStream(layout, hex)];
+    } catch {
+      return [];
+    }
   };
   for (const [hex, names] of composefsImages(layout)) ofImage.set(hex, [...new Set(names.flatMap(read))]);
   return { parts, ofImage };

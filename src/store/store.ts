@@ -234,6 +234,15 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     /** Manifest and configuration, verified again. */
     readDocuments: (image: StoredImage): ImageDocuments => readImageDocuments(image),
 
+    /** Whether each layer of the image is here: fsck --repair forgets those that are damaged beyond it. */
+    isWhole: (image: StoredImage): boolean =>
+      image.store !== layout.root ||
+      image.layers.every((layer) =>
+        image.format === 'composefs'
+          ? hasStream(layout, streamKey(layer))
+          : homeOfLayer(layer.chainID) !== undefined,
+      ),
+
     /** A manifest or configuration that is here already. */
     localDocument(digest: Digest): Uint8Array | undefined {
       for (const store of all) {

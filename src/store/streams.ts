@@ -14,6 +14,7 @@ import { formatRecord, parseRecord } from '../composefs/layer-record.ts';
 import { type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type Layout, listDirectory } from './layout.ts';
+import { problemOf } from './problem.ts';
 
 /**
  * A layer's diffID, or `toc:` and the digest of its table of contents, where that alone vouches for it: such a layer is
@@ -122,7 +123,12 @@ export function* readStream(path: string): Generator<LayerRecord, StreamRecord> 
 }
 
 function* lines(path: string): Generator<string> {
-  const file = readFileSync(path);
+  let file: Buffer;
+  try {
+    file = readFileSync(path);
+  } catch (error) {
+    throw damaged(path, error);
+  }
   for (let at = 0; at < file.length; ) {
     let text: string;
     let next: number;
@@ -140,8 +146,7 @@ function* lines(path: string): Generator<string> {
 }
 
 function damaged(path: string, cause: unknown): OciError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new OciError('IO_ERROR', `the stored layer ${quote(path)} is damaged: ${why}`, {
+  return new OciError('IO_ERROR', `the stored layer ${quote(path)} is damaged: ${problemOf(cause)}`, {
     hint: 'Repair it: ocictl fsck --repair',
     cause,
   });

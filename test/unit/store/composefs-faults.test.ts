@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
@@ -144,3 +144,49 @@ for (const [name, ...words] of [
     assert.ok(begun > 0, `of ${places.length} changes the first to count is ${begun}`);
     for (const paths of places.slice(begun)) assert.deepEqual(paths, after);
   });
+
+test('what nothing can repair is fetched by the next pull, also from elsewhere, and by that of another image', async () => {
+  const [gone, elsewhere] = [join(at.base, 'a'), join(at.base, 'elsewhere')];
+  const damage = () => {
+    const objects = readdirSync(join(at.root, 'objects'), { recursive: true, encoding: 'utf8' });
+    const path = join(at.root, 'objects', objects.find((name) => name.length > 3)!);
+    const content = readFileSync(path);
+    rmSync(path); // as another inode: what a container has open is not damaged
+    writeFileSync(path, Buffer.concat([content.subarray(1), content.subarray(0, 1)]));
+  };
+  const fsck = async (...options: string[]) =>
+    (
+      JSON.parse((await at.start('ocictl', '--json', 'fsck', ...options).ended).stdout) as {
+        damage: object[];
+      }
+    ).damage;
+
+  for (const name of ['b', 'c']) await step('rm', name); // no image is left that has the content, too
+  await step('gc');
+  renameSync(gone, elsewhere);
+  damage();
+  const before = pathsOf(at);
+  const [found, ...others] = (await fsck('--repair')) as {
+    kind: string;
+    repaired: boolean;
+    reason: string;
+  }[];
+  assert.deepEqual(others, []);
+  assert.deepEqual([found!.kind, found!.repaired], ['object', false]);
+  assert.equal(found!.reason, 'its layer cannot be had again; the next pull of its image fetches it');
+  assert.deepEqual(before.length - pathsOf(at).length, 1, 'the layer is forgotten');
+  await step('gc');
+  assert.deepEqual(before.length - pathsOf(at).length, 1, 'and nothing else');
+  await step('pull', `oci:${elsewhere}`, 'a');
+  await assertSound('after the pull');
+  assert.deepEqual(pathsOf(at), before);
+
+  damage();
+  assert.equal((await fsck('--repair')).length, 1);
+  await step('pull', refOf('b'), 'b'); // has one of the layers
+  await step('pull', refOf('c'), 'c'); // and the content of all of them
+  await step('pull', `oci:${elsewhere}`, 'a');
+  await assertSound('after the pulls');
+  renameSync(elsewhere, gone);
+  assert.deepEqual(await mountedTrees(at), trees);
+});
