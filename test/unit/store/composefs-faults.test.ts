@@ -11,7 +11,9 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { mountImage, unmountImage } from '../../../src/mount-image.ts';
+import { toOciError } from '../../../src/oci/errors.ts';
 import { openStore } from '../../../src/store/store.ts';
+import { rejectsOci } from '../expect-error.ts';
 import { directory, type Entry, file, writeImage } from './image-builder.ts';
 import { describeTree, type Running, scratch } from './programs.ts';
 import { STEPS } from './store-step.ts';
@@ -189,4 +191,42 @@ test('what nothing can repair is fetched by the next pull, also from elsewhere, 
   await assertSound('after the pulls');
   renameSync(elsewhere, gone);
   assert.deepEqual(await mountedTrees(at), trees);
+});
+
+test('a full disk at each step: the pull says so, nothing is half, and the next one succeeds once there is room', async () => {
+  const full = scratch('oci-composefs-full-');
+  after(full.close);
+  mkdirSync(full.root);
+  const resize = (options: string, ...more: string[]) =>
+    execFileSync('mount', ['-t', 'tmpfs', ...more, '-o', `mode=700,${options}`, 'none', full.root]);
+  const room = (options: string) => resize(`remount,${options}`);
+  resize('size=9m,nr_inodes=20');
+  // the content takes 600 kB, and as much again while the blobs are there; 30 objects as many directories and links
+  const sizes = ['size=64k', 'size=300k', 'size=600k', 'size=700k', 'size=900k'].map(
+    (size) => `${size},nr_inodes=999`,
+  );
+  const inodes = [20, 45, 60, 70, 80, 90, 110].map((count) => `size=9m,nr_inodes=${count}`);
+  const refused = (...words: Parameters<typeof step>) =>
+    rejectsOci(
+      stepIn(full, ...words).catch((error) => Promise.reject(toOciError(error))),
+      'IO_ERROR',
+      'ENOSPC',
+    );
+  for (const options of [...inodes, ...sizes]) {
+    room(options);
+    await refused('pull', refOf('a'), 'a');
+    await stepIn(full, 'gc');
+    const store = openStore({ root: full.root })!;
+    assert.deepEqual([store.listImages(), (await store.check()).damage], [{ images: [], damaged: [] }, []]);
+  }
+  room('size=9m,nr_inodes=999');
+  await stepIn(full, 'pull', refOf('a'), 'a');
+  // what is full can be cleared, and nothing else is lost when there is no room for a conversion
+  execFileSync('sh', ['-c', `head -c 20M /dev/zero >'${full.root}/staging/filler' 2>/dev/null || true`]);
+  await refused('convert', 'a', 'tree');
+  assert.deepEqual((await openStore({ root: full.root })!.check()).damage, []);
+  await stepIn(full, 'rm', 'a');
+  await stepIn(full, 'gc');
+  const left = pathsOf(full).filter((path) => /^(images|objects|streams|layers|staging)\/./.test(path));
+  assert.deepEqual(left, ['staging/blobs']);
 });
