@@ -276,7 +276,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
           throw new OciError(
             'UNSUPPORTED',
             `the image of ${quote(name)} is of format composefs and in the additional store ${quote(home.root)}`,
-            { hint: 'Use it by the name that it has there, or pull it.' },
+            { hint: `Give it the name there: ocictl --root ${home.root} tag …` },
           );
         const { directory: _, ...record } = image;
         await ensureSkeleton(layout, waiting);

@@ -230,3 +230,20 @@ test('a full disk at each step: the pull says so, nothing is half, and the next 
   const left = pathsOf(full).filter((path) => /^(images|objects|streams|layers|staging)\/./.test(path));
   assert.deepEqual(left, ['staging/blobs']);
 });
+
+test('an image that is refused when its layers are merged leaves them to the next collection, and nothing else', async () => {
+  await step('pull', refOf('a'), 'a');
+  const refused = join(at.base, 'refused');
+  writeImage(refused, [
+    [file('x', randomBytes(1000))],
+    [file('x/below', 'a file')],
+    [{ path: 'y', type: '1', link: 'z' }],
+  ]);
+  const before = pathsOf(at);
+  await rejectsOci(step('pull', `oci:${refused}`, 'refused'), 'BAD_ARCHIVE', "pull 'oci:");
+  await assertSound('after the refusal');
+  const added = pathsOf(at).filter((path) => !before.includes(path));
+  assert.ok(added.length > 0 && added.every((path) => /^(objects|streams)\//.test(path)), added.join(' '));
+  await step('gc');
+  assert.deepEqual(pathsOf(at), before);
+});
