@@ -120,8 +120,8 @@ test('pulls at once, with collections, checks and conversions meanwhile', async 
 for (const [name, ...words] of [
   ['rm', 'c'],
   ['pull', refOf('c'), 'c'],
-  ['convert', 'b', 'tree'],
-  ['convert', 'b', 'composefs'],
+  ['convert', 'c', 'tree'],
+  ['convert', 'c', 'composefs'],
 ] as const)
   test(`${name} ${words.at(-1)}, killed before each change of a name, is done or was never begun`, async () => {
     const copy = join(at.base, 'copy');
