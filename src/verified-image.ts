@@ -7,9 +7,9 @@
  * once each of its objects has it.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { type VerityDigest, verityDigestOf } from './composefs/verity-digest.ts';
-import { measureVerity } from './host/syscalls.ts';
+import { lacksVerity, measureVerity } from './host/syscalls.ts';
 import { OciError, quote } from './oci/errors.ts';
 import { openComposefsTree } from './store/composefs-tree.ts';
 import type { StoredImage } from './store/images.ts';
@@ -101,13 +101,16 @@ function read(fd: number, damaged: (why: string, cause: unknown) => OciError): B
 
 function checkImage(image: StoredImage, mode: VerityMode): ComposefsRoot {
   const { fd, content, isGuarded } = openCheckedImage(image);
+  const isRepairable = lacksVerity(fd);
   closeSync(fd);
   if (mode === 'require' && !isGuarded)
     throw new OciError(
       'UNSUPPORTED',
-      `--verity=require: the kernel does not guard image ${nameOf(image)}: ${existsSync(VERITY_OF_KERNEL) ? 'its files have no fs-verity' : 'it has no fs-verity'}`,
+      `--verity=require: the kernel does not guard image ${nameOf(image)}: ${isRepairable ? 'its file has no fs-verity' : 'there is no fs-verity here'}`,
       {
-        hint: 'Use --verity=auto, or put the store on ext4 with the feature verity, f2fs or btrfs: tune2fs -O verity DEVICE.',
+        hint: isRepairable
+          ? 'Have it guarded: ocictl fsck --repair. Where files of it have large holes, use --verity=auto.'
+          : 'Use --verity=auto, or put the store on ext4 with the feature verity, f2fs or btrfs: tune2fs -O verity DEVICE.',
       },
     );
   const verity = isGuarded && mode !== 'off';
@@ -115,9 +118,6 @@ function checkImage(image: StoredImage, mode: VerityMode): ComposefsRoot {
   const sha256 = createHash('sha256').update(content).digest('hex');
   return { image: path, digest, sha256, content, objects, verity };
 }
-
-/** There where the kernel has fs-verity at all, and ext4. */
-const VERITY_OF_KERNEL = '/sys/fs/ext4/features/verity';
 
 export function nameOf({ names: [name], digest }: StoredImage): string {
   return quote(name ?? digest);

@@ -1,6 +1,7 @@
 /**
  * fsck of format composefs: image files by their digests, streams by theirs, and each object by its name, which is the
- * digest of its content; where the kernel guards it, by what the kernel says, too.
+ * digest of its content. Where the file system has fs-verity the kernel has to guard image files and objects, by that
+ * digest.
  */
 import { closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
 import { join } from 'node:path';
@@ -86,7 +87,8 @@ export function checkVerityFile(path: string, digest: VerityDigest): string | un
     if (measured !== undefined && measured !== digest) return 'the kernel guards other content';
     return lacksVerity(fd) && holeBytes(stat) === 0 ? UNGUARDED : undefined;
   } catch (error) {
-    return problemOf(error); // the kernel refuses to open or to read what it finds changed
+    // the kernel refuses to open or to read what it finds changed
+    return `cannot be read: ${(error as NodeJS.ErrnoException).code ?? problemOf(error)}`;
   } finally {
     if (fd !== undefined) closeSync(fd);
   }

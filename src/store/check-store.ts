@@ -184,9 +184,9 @@ function withoutPrefix(message: string): string {
 function checkSkeleton(layout: Layout): Damage[] {
   const tree = join(layout.layers, SKELETON, 'tree');
   if (lstatSync(join(layout.layers, SKELETON), { throwIfNoEntry: false }) === undefined) {
-    return listImageHexes(layout).length === 0
-      ? []
-      : [{ kind: 'skeleton', name: SKELETON, problem: 'is missing' }];
+    // a layer may be there before the first image of format tree
+    const trees = listImageHexes(layout).filter((hex) => formatOfFile(imagePath(layout, hex)) === 'tree');
+    return trees.length === 0 ? [] : [{ kind: 'skeleton', name: SKELETON, problem: 'is missing' }];
   }
   const expected = new Map(SKELETON_DIRECTORIES);
   const damage: Damage[] = [];

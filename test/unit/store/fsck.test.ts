@@ -1,5 +1,6 @@
 /** ocictl fsck: every kind of damage is found, and mended with as little as it takes. Needs root. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
@@ -19,8 +20,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { verityDigestOf } from '../../../src/composefs/verity-digest.ts';
 import { type ChainID, chainIDs, type DiffID, type Digest, digestHex } from '../../../src/oci/digest.ts';
 import { bootID } from '../../../src/store/image-users.ts';
+import { objectPath } from '../../../src/store/objects.ts';
 import { openStore } from '../../../src/store/store.ts';
 import { type BuiltImage, directory, type Entry, file, writeImage } from './image-builder.ts';
 import { describeTree, type Ended, inodes, scratch } from './programs.ts';
@@ -355,4 +358,52 @@ test('where the image’s own source has gone, that of another image with the la
   assert.equal(repaired.status, 0, repaired.stdout);
   assert.equal(blobsRead(repaired).at(-1), `${short(layers[2]!)} oci:${copy}:v2`);
   assert.equal((await fsck()).stderr, 'ocictl: 3 layers of 2 images: clean\n');
+});
+
+test('whatever lies in the place of an object is told for each of its files, and replaced', async () => {
+  const own = scratch('oci-fsck-objects-');
+  try {
+    const big = () => randomBytes(5000);
+    const [twice, link, dangling] = [big(), big(), big()];
+    const files = { one: twice, two: twice, link, dangling, good: big() };
+    const source = join(own.base, 'layout');
+    writeImage(source, [Object.entries(files).map(([path, content]) => file(path, content))]);
+    const pulled = await own.run('oci-pull', '--store-format', 'composefs', `oci:${source}`, 'app');
+    assert.equal(pulled.status, 0, pulled.stderr);
+    const objectOf = (content: Buffer) =>
+      objectPath({ objects: join(own.root, 'objects') }, verityDigestOf(content));
+    unlinkSync(objectOf(twice));
+    mkdirSync(join(objectOf(twice), 'full'), { recursive: true });
+    for (const [content, target] of [
+      [link, objectOf(files.good)],
+      [dangling, 'nowhere'],
+    ] as const) {
+      unlinkSync(objectOf(content));
+      symlinkSync(target, objectOf(content));
+    }
+    const good = lstatSync(objectOf(files.good)).ino;
+    const told = (end: string) =>
+      ['dangling', 'link', 'one', 'two'].map((path) => `'${path}': is no file${end}`);
+    const lines = ({ stdout }: Ended) =>
+      stdout
+        .trimEnd()
+        .split('\n')
+        .map((line) => line.slice(21))
+        .sort();
+    const found = await own.run('ocictl', 'fsck');
+    assert.deepEqual([found.status, lines(found)], [65, told('')]);
+    const repaired = await own.run('ocictl', 'fsck', '--repair');
+    assert.deepEqual([repaired.status, lines(repaired)], [0, told(': repaired')], repaired.stderr);
+    for (const content of Object.values(files)) {
+      assert.ok(lstatSync(objectOf(content)).isFile());
+      assert.deepEqual(readFileSync(objectOf(content)), content);
+    }
+    assert.equal(lstatSync(objectOf(files.good)).ino, good);
+    // a layer that a conversion did not get an image for, and so no skeleton
+    execFileSync('cp', ['-a', layerPath(0), join(own.root, 'layers')]);
+    const clean = await own.run('ocictl', 'fsck');
+    assert.deepEqual([clean.status, clean.stderr], [0, 'ocictl: 2 layers of 1 images: clean\n']);
+  } finally {
+    own.close();
+  }
 });
