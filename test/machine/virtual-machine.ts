@@ -75,11 +75,18 @@ export async function makeDisk({ scripts, registry = false, fill }: DiskContents
   };
 }
 
+/** Another disk, /dev/vdb and so on. */
+export interface FurtherDisk {
+  readonly path: string;
+  /** An existing file that gets all that is written to the disk: write-log.ts. */
+  readonly log?: string;
+}
+
 /** Starts the machine; it runs the disk's `script`: as its only program, or as a service of its systemd. */
 export function startVirtualMachine(
   disk: Disk,
   script: string,
-  { systemd = false }: { systemd?: boolean } = {},
+  { systemd = false, disks = [] }: { systemd?: boolean; disks?: readonly FurtherDisk[] } = {},
 ): VirtualMachine {
   const init = systemd ? `/lib/systemd/systemd ${SYSTEMD_ARGUMENTS}` : INIT;
   const append = `root=/dev/vda rw console=ttyS0 quiet loglevel=3 panic=-1 init=${init} vm.script=${script}`;
@@ -99,6 +106,12 @@ export function startVirtualMachine(
       ],
       ...['-m', String(MEMORY_MIB), '-nodefaults', '-no-reboot', '-display', 'none', '-serial', 'stdio'],
       ...['-drive', `file=${disk.path},format=raw,if=virtio,cache=writeback`],
+      ...disks.flatMap(({ path, log }) => [
+        '-drive',
+        log === undefined
+          ? `file=${path},format=raw,if=virtio,cache=writeback`
+          : `driver=blklogwrites,file.driver=raw,file.file.filename=${path},log.driver=raw,log.file.filename=${log},if=virtio`,
+      ]),
       ...['-kernel', disk.kernel, '-initrd', disk.initrd, '-append', append],
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },

@@ -22,8 +22,12 @@ const APPLETS = [
   'wc',
 ];
 
-/** `busybox`: the program. */
-export function writeBusyboxLayout(directory: string, busybox: string): void {
+/** `busybox`: the program. `files`: what the image has in data/, by name. */
+export function writeBusyboxLayout(
+  directory: string,
+  busybox: string,
+  files: Readonly<Record<string, Buffer>> = {},
+): void {
   const blobs = join(directory, 'blobs/sha256');
   mkdirSync(blobs, { recursive: true });
   const blob = (mediaType: string, bytes: Buffer) => {
@@ -33,7 +37,7 @@ export function writeBusyboxLayout(directory: string, busybox: string): void {
   };
   const json = (mediaType: string, value: object) => blob(mediaType, Buffer.from(JSON.stringify(value)));
 
-  const layer = blob('application/vnd.oci.image.layer.v1.tar', layerTar(readFileSync(busybox)));
+  const layer = blob('application/vnd.oci.image.layer.v1.tar', layerTar(readFileSync(busybox), files));
   const config = json('application/vnd.oci.image.config.v1+json', {
     architecture: arch() === 'x64' ? 'amd64' : arch(),
     os: 'linux',
@@ -46,7 +50,7 @@ export function writeBusyboxLayout(directory: string, busybox: string): void {
   writeFileSync(join(directory, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
 }
 
-function layerTar(busybox: Buffer): Buffer {
+function layerTar(busybox: Buffer, files: Readonly<Record<string, Buffer>>): Buffer {
   const chunks: Buffer[] = [];
   const tar = createTarWriter((bytes) => void chunks.push(Buffer.from(bytes)));
   const entry = (type: TarEntry['type'], path: string, rest: Partial<TarEntry> = {}) =>
@@ -55,10 +59,15 @@ function layerTar(busybox: Buffer): Buffer {
       ...{ mtime: { seconds: 0, nanoseconds: 0 }, deviceMajor: 0, deviceMinor: 0, xattrs: undefined },
       ...rest,
     });
+  const file = (path: string, content: Buffer) => {
+    entry('file', path, { size: content.length });
+    tar.data(content, 0);
+    tar.end();
+  };
   entry('directory', 'bin');
-  entry('file', 'bin/busybox', { size: busybox.length });
-  tar.data(busybox, 0);
-  tar.end();
+  file('bin/busybox', busybox);
+  entry('directory', 'data');
+  for (const [name, content] of Object.entries(files)) file(`data/${name}`, content);
   for (const name of APPLETS) entry('symlink', `bin/${name}`, { linkPath: 'busybox' });
   tar.finish();
   return Buffer.concat(chunks);

@@ -1,10 +1,11 @@
 /**
- * A kernel with fs-verity: what is done to a composefs image behind the store's back is seen when it is read, or the
- * start is refused by the file's name. The image is mkcomposefs's; it and its objects get their fs-verity by fsverity(1).
+ * A kernel with fs-verity: a pull has it guard what is stored. What is done to that behind the store's back is seen when
+ * it is read, or the start is refused; fsck names it, and fsck --repair heals it from the image's source.
  * VM_LOG=FILE keeps what the machine said (docs/vm-tests.md).
  */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { type Disk, makeDisk, startVirtualMachine, type VirtualMachine } from '../machine/virtual-machine.ts';
@@ -12,35 +13,24 @@ import { writeBusyboxLayout } from './busybox-layout.ts';
 
 const RUN_MAX_MS = 2_400_000; // emulated, on a machine that does other things
 const STORE = '/var/lib/oci';
+/** What each file of the image is for: what happens to its object. */
+const FILES = ['whole', 'replaced', 'swapped', 'cut', 'bare', 'gone', 'odd', 'raw'];
 
 /** Says `VM TOPIC: …` lines, which the tests below look at. */
 const SCRIPT = `
 trap 'echo VM done' EXIT # also where something failed
 say() { echo "VM $*"; }
-oci-pull --quiet oci:/busybox tree >/dev/null
-oci-pull --quiet oci:/busybox box >/dev/null
-
-hex=$(ocictl --json images | jq -r '.[0].digest[7:]')
-cp -a "$(ocictl mount tree)" /var/tmp/tree
-ocictl umount tree
-mkdir /var/tmp/tree/data /var/tmp/new
-for f in replaced swapped cut raw whole; do head -c 10000 /dev/urandom >/var/tmp/tree/data/$f; done
-mkdir -m 700 ${STORE}/objects
-digest=$(mkcomposefs --min-version=1 --digest-store=${STORE}/objects --print-digest /var/tmp/tree /var/tmp/new/image.cfs)
-cp -a ${STORE}/images/$hex.mstack/.oci /var/tmp/new/
-jq --arg d $digest '. + {format: "composefs", imageDigest: $d}' <${STORE}/images/$hex.mstack/.oci/image.json >/var/tmp/new/.oci/image.json
-mv /var/tmp/new ${STORE}/images/$hex.composefs
-ln -s ../images/$hex.composefs ${STORE}/tags/box.composefs
-rm -r ${STORE}/images/$hex.mstack ${STORE}/tags/*.mstack
-image=${STORE}/images/$hex.composefs/image.cfs
-cd ${STORE}/objects
-# the object of a file
-object() { fsverity digest --compact /var/tmp/tree/$1 | sed 's,..,&/,'; }
-again() { # put a good copy back
-  rm -f "$1"; cp "$2" "$1"; fsverity enable "$1"; sync "$1"; echo 3 >/proc/sys/vm/drop_caches; }
+said() { sed "s/^/VM $1: /"; }
+cd ${STORE} 2>/dev/null || { mkdir -m 700 ${STORE}; cd ${STORE}; }
+# the object of a file, by another program than ours
+object() { fsverity digest --compact $1 | sed 's,^..,objects/&/,'; }
+guarded() { say "$1: objects $(ls objects/*/* | wc -l), guarded $(fsverity measure objects/*/* 2>/dev/null | wc -l), by another digest than their name $(
+  fsverity measure objects/*/* 2>/dev/null | sed 's,objects/\\(..\\)/,\\1,' | awk '$1 != "sha256:" $2' | wc -l)"; }
 run() { oci-run --quiet --wait -i "$@" 2>&1; }
-read_all='for f in whole replaced swapped cut raw; do cat /data/$f >/dev/null && echo "read $f"; done'
+read_all='for f in ${FILES.join(' ')}; do cat /data/$f >/dev/null && echo "read $f"; done'
 held_setup() { journalctl --sync; journalctl -b -o cat --no-pager -u held-setup | grep refusing | tail -1; }
+start_held() { systemctl start held 2>/dev/null && { systemctl stop held; echo started; } || held_setup; }
+fsck() { local status=0; ocictl fsck \${2-} >/tmp/fsck 2>&1 || status=$?; { sort /tmp/fsck; echo "status $status"; } | said "$1"; }
 # one byte of the file's first block, on the disk itself
 spoil() {
   sync
@@ -51,59 +41,76 @@ spoil() {
 }
 
 say machine: $(uname -r), $(systemctl --version | head -1), $(cut -d. -f1 /proc/uptime) s since the boot began
-for o in */*; do fsverity enable $o 2>/dev/null || fsverity measure $o >/dev/null; done
-say first: status of require: $(run --verity=require box true >/tmp/said; echo $?) $(head -1 /tmp/said)
-fsverity enable $image
-say first: image $(fsverity measure $image | cut -d' ' -f1) is sha256:$digest
-say first: objects $(ls */* | wc -l), guarded $(fsverity measure */* | wc -l)
-say first: write $( (echo x >>$(object data/whole)) 2>&1 | sed 's/.*: //')
+oci-pull --quiet --store-format composefs oci:/busybox box >/dev/null
+image=$(echo images/*/image.cfs)
+say first: image $(fsverity measure $image | cut -d' ' -f1) is $(jq -r '"sha256:" + .imageDigest' images/*/.oci/image.json)
+guarded first
+for file in $image $(object /data/whole); do (echo x >>$file) 2>&1 | sed 's/.*: /VM first: write: /'; done
 
 ocictl --quiet install box --name held --verity=require sleep 600 >/dev/null
 systemctl start held
 say held: $(grep -m1 -o 'overlay oci-held.*' /proc/self/mountinfo)
-run --verity=require box sh -c "$read_all; echo x >>/data/whole; cat /data/whole | wc -c" | sed 's/^/VM held: whole: /'
-say held: auto $(run --unit auto box sh -c "grep -c ' / / .*verity=require' /proc/self/mountinfo")
-say held: off $(run --unit off --verity=off box sh -c "grep -c ' / / .*verity=require' /proc/self/mountinfo")
-say held: mount $(d=$(ocictl mount box); grep -o "$d.*verity=require" /proc/self/mountinfo | grep -o 'verity=require'; ocictl umount box)
 systemctl stop held
+run box sh -c "grep -o ' / / .*verity=require' /proc/self/mountinfo | grep -c .; $read_all; echo x >>/data/whole; wc -c </data/whole" | said 'held: auto'
+say held: mount $(d=$(ocictl mount box); grep -o "$d.*verity=require" /proc/self/mountinfo | grep -o 'verity=require'; ocictl umount box)
 
-o=$(object data/replaced); rm $o; cp /var/tmp/tree/data/whole $o # without fs-verity
-o=$(object data/swapped); rm $o; cp /var/tmp/tree/data/whole $o; fsverity enable $o # with that of another file
-o=$(object data/cut); cp $o /var/tmp/cut; truncate -s 4096 /var/tmp/cut; rm $o; cp /var/tmp/cut $o; fsverity enable $o
-spoil $(object data/raw)
-run --verity=require box sh -c "$read_all" | sed 's/^/VM objects: require: /'
-run --verity=off box sh -c "cat /data/raw >/dev/null && echo raw was read" | sed 's/^/VM objects: off: /'
-dmesg | grep -i -E 'verity' | tail -4 | sed 's/^\\[[^]]*\\] */VM objects: kernel: /'
-for f in replaced swapped cut raw; do again $(object data/$f) /var/tmp/tree/data/$f; done
-run --verity=require box sh -c "$read_all" | sed 's/^/VM objects: again: /'
+good="$(object /data/whole) $(object /usr/bin/busybox) $image"
+stat -c '%n %i %Z' $good >/tmp/good
+o=$(object /data/replaced); rm $o; cp /data/whole $o # without fs-verity
+o=$(object /data/swapped); rm $o; cp /data/whole $o; fsverity enable $o # with that of another file
+o=$(object /data/cut); rm $o; head -c 4096 /data/cut >$o; fsverity enable $o
+o=$(object /data/bare); rm $o; cp /data/bare $o # the same bytes, and nobody guards them
+rm $(object /data/gone)
+o=$(object /data/odd); rm $o; ln -s ../nowhere $o
+spoil $(object /data/raw)
+run --verity=require box sh -c "$read_all" | said 'objects: require'
+run --verity=off box sh -c "grep -c ' / / .*verity=require' /proc/self/mountinfo; cat /data/raw >/dev/null && echo raw was read" | said 'objects: off'
+dmesg | grep -i 'verity.*corrupt' | tail -2 | sed 's/^\\[[^]]*\\] */VM objects: kernel: /'
+fsck 'objects: fsck'
+fsck 'objects: repair' --repair
+fsck 'objects: fsck again'
+stat -c '%n %i %Z' $good | cmp - /tmp/good && say 'objects: the good ones are the same files'
+guarded objects
+run --verity=require box sh -c "$read_all" | said 'objects: again'
 
-o=$(object bin/busybox); rm $o; cp /var/tmp/tree/bin/busybox $o; printf X | dd of=$o bs=1 seek=5000 conv=notrunc 2>/dev/null
+o=$(object /usr/bin/busybox); rm $o; cp /usr/bin/busybox $o; printf X | dd of=$o bs=1 seek=5000 conv=notrunc 2>/dev/null
 say command: status $(run --verity=require box true >/tmp/said; echo $?) $(head -1 /tmp/said)
-again $o /var/tmp/tree/bin/busybox
+fsck 'command: repair' --repair
 
 cp $image /var/tmp/image.cfs
 rm $image; cp /var/tmp/image.cfs $image # the same bytes, and nobody guards them
-say image: unguarded: $(run --verity=require box true >/tmp/said; echo $?) $(head -1 /tmp/said)
-say image: unguarded at boot: $(systemctl start held 2>/dev/null; echo $?) $(held_setup)
-printf X | dd of=$image bs=1 seek=1300 conv=notrunc 2>/dev/null
+say image: unguarded: $(run --verity=require box true >/tmp/said; echo $?) $(cat /tmp/said)
+say image: unguarded at boot: $(start_held)
+fsck 'image: unguarded: fsck'
+fsck 'image: unguarded: repair' --repair
+say image: unguarded: healed: $(start_held)
+rm $image; cp /var/tmp/image.cfs $image; printf X | dd of=$image bs=1 seek=1300 conv=notrunc 2>/dev/null
 say image: edited: $(run box true >/tmp/said; echo $?) $(head -1 /tmp/said)
-say image: edited at boot: $(systemctl start held 2>/dev/null; echo $?) $(held_setup)
-again $image /var/tmp/image.cfs
+say image: edited at boot: $(start_held)
+fsck 'image: edited: repair' --repair
 spoil $image
 say image: spoiled: $(run box true >/tmp/said; echo $?) $(head -1 /tmp/said)
-again $image /var/tmp/image.cfs
-say image: again: $(run --verity=require box echo ran)
-systemctl start held && say image: again at boot
-systemctl stop held
+fsck 'image: spoiled: repair' --repair
+guarded image
+say image: $(fsverity measure $image | cut -d' ' -f1) is $(jq -r '"sha256:" + .imageDigest' images/*/.oci/image.json)
+run --verity=require box sh -c "$read_all" | said 'image: again'
+say image: again at boot: $(start_held)
+fsck 'image: in the end'
 `;
 
 let disk: Disk;
 let machine: VirtualMachine;
 let said = '';
 before(async () => {
+  const files = Object.fromEntries(FILES.map((name) => [name, randomBytes(10_000)]));
   disk = await makeDisk({
     scripts: { verity: SCRIPT },
-    fill: (directory, root) => writeBusyboxLayout(join(directory, 'busybox'), join(root, 'usr/bin/busybox')),
+    fill(directory, root) {
+      writeBusyboxLayout(join(directory, 'busybox'), join(root, 'usr/bin/busybox'), files);
+      mkdirSync(join(directory, 'data'));
+      for (const [name, content] of Object.entries(files))
+        writeFileSync(join(directory, 'data', name), content);
+    },
   });
   machine = startVirtualMachine(disk, '/verity', { systemd: true });
   said = await machine.waitFor('VM done', RUN_MAX_MS);
@@ -116,75 +123,116 @@ after(async () => {
 });
 
 /** The lines about one topic, for the asserts and for who reads the log. */
-function about(topic: string, t: TestContext): string[] {
+function about(topic: string, t?: TestContext): string[] {
   const lines = said
     .split('\n')
     .flatMap((line) => /VM .*/.exec(line)?.[0] ?? [])
-    .filter((line) => line.startsWith(`VM ${topic}:`));
-  for (const line of lines) t.diagnostic(line);
+    .filter((line) => line.startsWith(`VM ${topic}: `));
+  for (const line of lines) t?.diagnostic(line);
   return lines.map((line) => line.slice(`VM ${topic}: `.length));
 }
 
-test('the kernel guards image and objects, and --verity=require asks for it', (t) => {
+const digests = (line: string | undefined) =>
+  /^image (sha256:[0-9a-f]{64}) is (.*)$/.exec(line ?? '')?.slice(1);
+const of = (lines: readonly string[], what: string) =>
+  lines.flatMap((line) => (line.startsWith(`${what}: `) ? [line.slice(what.length + 2)] : []));
+const reads = (names: readonly string[]) => names.map((name) => `read ${name}`);
+/** What fsck says of an object, without its digest. */
+const problems = (lines: readonly string[]) =>
+  lines.map((line) => line.replace(/^object [0-9a-f]{12}: /, ''));
+
+test('a pull has the kernel guard image and objects', (t) => {
   about('machine', t);
-  const [early = '', image = '', objects = '', write] = about('first', t);
-  assert.match(early, /^status of require: 69 .*its files have no fs-verity/, said);
-  const [, got, wanted] = /^image (sha256:[0-9a-f]{64}) is (.*)$/.exec(image) ?? [];
-  assert.equal(got, wanted);
-  const [, all, guarded] = /^objects (\d+), guarded (\d+)$/.exec(objects) ?? [];
-  assert.equal(guarded, all);
-  assert.equal(write, 'write Operation not permitted');
+  const [image, objects, ...writes] = about('first', t);
+  const [got, recorded] = digests(image) ?? [];
+  assert.ok(got, said);
+  assert.equal(got, recorded);
+  assert.equal(objects, 'objects 9, guarded 9, by another digest than their name 0');
+  assert.deepEqual(writes, Array(2).fill('write: Operation not permitted'));
 });
 
 test('what runs has verity=require where it can, and reads and writes as ever', (t) => {
-  const lines = about('held', t);
-  assert.match(lines[0] ?? '', /^overlay oci-held rw,lowerdir=l1:l0::l1o,.*verity=require/, said);
-  assert.deepEqual(lines.slice(1), [
-    ...['whole', 'replaced', 'swapped', 'cut', 'raw'].map((name) => `whole: read ${name}`),
-    'whole: 10002',
-    'auto 1',
-    'off 0',
-    'mount verity=require',
-  ]);
+  const [mount, ...lines] = about('held', t);
+  assert.match(mount ?? '', /^overlay oci-held rw,lowerdir=l1:l0::l1o,.*verity=require/, said);
+  assert.deepEqual(of(lines, 'auto'), ['1', ...reads(FILES), '10002']);
+  assert.equal(lines.at(-1), 'mount verity=require');
 });
 
-test('an object replaced, swapped, cut or changed on the disk cannot be read; put back, it can', (t) => {
+test('an object that somebody changed cannot be read; fsck names its file, and repair heals it alone', (t) => {
   const lines = about('objects', t);
-  const of = (what: string) =>
-    lines.flatMap((line) => (line.startsWith(`${what}: `) ? [line.slice(what.length + 2)] : []));
-  const required = of('require');
   assert.deepEqual(
-    required,
+    of(lines, 'require'),
     [
       'read whole',
-      ...['replaced', 'swapped', 'cut'].map((name) => `cat: can't open '/data/${name}': Input/output error`),
-      'cat: read error: Input/output error',
+      ...['replaced', 'swapped', 'cut', 'bare'].map(
+        (name) => `cat: can't open '/data/${name}': Input/output error`,
+      ),
+      ...['gone', 'odd'].map((name) => `cat: can't open '/data/${name}': No such file or directory`),
+      'cat: read error: Input/output error', // raw
     ],
     said,
   );
-  assert.ok(
-    !of('off').includes('raw was read'),
-    'the file system itself refuses what its fs-verity does not cover',
-  );
+  // the file system itself refuses what its fs-verity does not cover
+  assert.deepEqual(of(lines, 'off'), ['0', 'cat: read error: Input/output error']);
+  const found = [
+    "'data/bare': has no fs-verity",
+    "'data/cut': content differs",
+    "'data/gone': is missing",
+    "'data/odd': is no file",
+    "'data/raw': cannot be read: EIO",
+    "'data/replaced': content differs",
+    "'data/swapped': content differs",
+  ];
+  assert.deepEqual(problems(of(lines, 'fsck')).sort(), [
+    ...found,
+    'ocictl: 1 layers of 1 images: 7 damaged',
+    'ocictl: repair it: ocictl fsck --repair',
+    'status 65',
+  ]);
+  const [verdict, fetching, status, ...repaired] = [
+    ...of(lines, 'repair').filter((line) => !line.startsWith('object')),
+    ...problems(of(lines, 'repair').filter((line) => line.startsWith('object'))).sort(),
+  ];
+  assert.match(fetching ?? '', /^ocictl: fetching layer [0-9a-f]{12} again from oci:\/busybox$/);
+  assert.equal(verdict, 'ocictl: 1 layers of 1 images: 7 damaged, all repaired');
+  assert.equal(status, 'status 0');
   assert.deepEqual(
-    of('again'),
-    ['whole', 'replaced', 'swapped', 'cut', 'raw'].map((name) => `read ${name}`),
+    repaired,
+    found.map((line) => `${line}: repaired`),
   );
+  assert.deepEqual(of(lines, 'fsck again'), ['ocictl: 1 layers of 1 images: clean', 'status 0']);
+  assert.ok(lines.includes('the good ones are the same files'), said);
+  assert.ok(lines.includes('objects 9, guarded 9, by another digest than their name 0'), said);
+  assert.deepEqual(of(lines, 'again'), reads(FILES));
 });
 
 test('a command whose object was changed does not run', (t) => {
-  assert.match(about('command', t)[0] ?? '', /^status (?!0 )\d+ /, said);
+  const lines = about('command', t);
+  assert.match(lines[0] ?? '', /^status (?!0 )\d+ /, said);
+  assert.ok(of(lines, 'repair').includes('status 0'), said);
 });
 
-test('an image that was changed, in its file or on the disk, is refused by its name; put back, it runs', (t) => {
+test('an image that lost its guard, or was changed, is refused by its name, and repaired', (t) => {
   const lines = about('image', t);
-  const of = (what: string) =>
-    lines.find((line) => line.startsWith(`${what}: `))?.slice(what.length + 2) ?? '';
-  assert.match(of('unguarded'), /^69 oci-run: --verity=require: .*its files have no fs-verity/, said);
-  assert.match(of('unguarded at boot'), /^1 .*image\.cfs has no fs-verity any more/);
-  assert.match(of('edited'), /^65 oci-run: .*image\.cfs' has the fs-verity digest sha256:/);
-  assert.match(of('edited at boot'), /^1 .*image\.cfs is not sha256:/);
-  assert.match(of('spoiled'), /^65 oci-run: .*image\.cfs' cannot be read: EIO/);
-  assert.equal(of('again'), 'ran');
-  assert.ok(lines.includes('again at boot'), said);
+  const one = (what: string) => of(lines, what)[0] ?? '';
+  assert.match(
+    one('unguarded'),
+    /^69 oci-run: --verity=require: .*its file has no fs-verity .*fsck --repair/,
+    said,
+  );
+  assert.match(one('unguarded at boot'), /image\.cfs has no fs-verity any more/);
+  assert.match(one('unguarded: fsck'), /^image [0-9a-f]{12}: image\.cfs has no fs-verity$/);
+  assert.match(one('unguarded: repair'), /^image [0-9a-f]{12}: image\.cfs has no fs-verity: repaired$/);
+  assert.equal(one('unguarded: healed'), 'started');
+  assert.match(one('edited'), /^65 oci-run: .*image\.cfs' has the fs-verity digest sha256:/);
+  assert.match(one('edited at boot'), /image\.cfs is not sha256:/);
+  assert.match(one('edited: repair'), /^image [0-9a-f]{12}: image\.cfs content differs: repaired$/);
+  assert.match(one('spoiled'), /^65 oci-run: .*image\.cfs' cannot be read: EIO/);
+  assert.match(one('spoiled: repair'), /^image [0-9a-f]{12}: image\.cfs cannot be read: EIO: repaired$/);
+  for (const what of ['unguarded', 'edited', 'spoiled'])
+    assert.ok(of(lines, `${what}: repair`).includes('status 0'), said);
+  assert.ok(lines.includes('objects 9, guarded 9, by another digest than their name 0'), said);
+  assert.deepEqual(of(lines, 'again'), reads(FILES));
+  assert.equal(one('again at boot'), 'started');
+  assert.deepEqual(of(lines, 'in the end'), ['ocictl: 1 layers of 1 images: clean', 'status 0']);
 });
