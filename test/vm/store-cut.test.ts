@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { command } from '../../scripts/step.ts';
 import { cacheDir } from '../machine/cache.ts';
-import { type Disk, makeDisk, startVirtualMachine } from '../machine/virtual-machine.ts';
+import { type Disk, type FurtherDisk, makeDisk, startVirtualMachine } from '../machine/virtual-machine.ts';
 import { type LoggedWrite, loggedBytes, readWriteLog, replayWrites } from '../machine/write-log.ts';
 import { writeBusyboxLayout } from './busybox-layout.ts';
 
@@ -23,7 +23,8 @@ const MARK = 'VM MARK ';
 const STEPS = ['to tree', 'to composefs', 'gc'] as const;
 const CUTS_PER_STEP = 4;
 
-const LISTING = `list() { # the files of an image, as a container sees them
+const COMMON = `trap 'echo VM-DONE' EXIT # also where something failed
+list() { # the files of an image, as a container sees them
   local d=$(ocictl --root $1 mount $2)
   (cd "$d"; { find . -printf '%p %y %m %U:%G %n %l %Ts\\n'; find . -type f -exec sha256sum {} +; } | sort | sha256sum | cut -c1-12)
   umount -R "$d"
@@ -32,7 +33,7 @@ const LISTING = `list() { # the files of an image, as a container sees them
 say() { echo "VM $*"; }`;
 
 const SCRIPTS = {
-  work: `${LISTING}
+  work: `${COMMON}
 mkdir -p /var/lib/oci
 mount -t ext4 /dev/vdb /var/lib/oci
 chmod 700 /var/lib/oci
@@ -53,9 +54,8 @@ say composefs: $(list /var/lib/oci box)
 ocictl --quiet untag other
 mark ${STEPS[2]}
 ocictl gc --grace 0
-mark end
-echo VM-WORKED`,
-  look: `${LISTING}
+mark end`,
+  look: `${COMMON}
 mkdir /tmp/store
 for disk in /dev/vd[b-z]; do
   mount -t ext4 $disk /tmp/store
@@ -67,8 +67,7 @@ for disk in /dev/vd[b-z]; do
     fsck $(ocictl --root /tmp/store --json fsck | jq -c .damage) \\
     left $(find /tmp/store/staging -mindepth 1 ! -name blobs | wc -l) $(ls /tmp/store/images | wc -l)
   umount /tmp/store
-done
-echo VM-LOOKED`,
+done`,
 };
 
 interface Cut {
@@ -103,22 +102,18 @@ before(async () => {
     mkfs.ext4 -q -b ${BLOCK_BYTES} -O verity "$0" ${FILE_SYSTEM_BLOCKS}
     cp --sparse=always "$0" "$1"; : >"$2"`;
   await command(['sh', '-euc', make, blank, store, log], { quiet: true });
-  const first = startVirtualMachine(disk, '/work', { disks: [{ path: store, log }] });
-  worked = await first.waitFor('VM-WORKED', RUN_MAX_MS);
-  await first.cut();
+  worked = await boot('work', [{ path: store, log }]);
 
   const writes = readWriteLog(log);
   cuts = cutsOf(writes, log);
-  const disks: { path: string }[] = [];
+  const disks: FurtherDisk[] = [];
   for (const [index, cut] of cuts.entries()) {
     const path = join(directory, `cut${index}`);
     await command(['cp', '--sparse=always', blank, path], { quiet: true });
     replayWrites(log, writes.slice(0, cut.writes), path);
     disks.push({ path });
   }
-  const second = startVirtualMachine(disk, '/look', { disks });
-  looked = await second.waitFor('VM-LOOKED', RUN_MAX_MS);
-  await second.cut();
+  looked = await boot('look', disks);
   const kept = process.env['VM_LOG'];
   if (kept !== undefined) writeFileSync(kept, `${worked}\n${JSON.stringify(cuts)}\n${looked}`);
 });
@@ -126,6 +121,16 @@ after(() => {
   if (directory !== undefined) rmSync(directory, { recursive: true });
   disk?.remove();
 });
+
+/** What it said until it had done its script. */
+async function boot(script: keyof typeof SCRIPTS, disks: readonly FurtherDisk[]): Promise<string> {
+  const machine = startVirtualMachine(disk, `/${script}`, { disks });
+  try {
+    return await machine.waitFor('VM-DONE', RUN_MAX_MS);
+  } finally {
+    await machine.cut();
+  }
+}
 
 /** Of each step the moment before it, moments between two flushes of the disk, and the moment after it. */
 function cutsOf(writes: readonly LoggedWrite[], log: string): Cut[] {
@@ -135,6 +140,7 @@ function cutsOf(writes: readonly LoggedWrite[], log: string): Cut[] {
   });
   return STEPS.flatMap((step) => {
     const at = marks.findIndex(({ name }) => name === step);
+    assert.ok(at >= 0 && marks[at + 1] !== undefined, worked);
     const [from, to] = [marks[at]!.index, marks[at + 1]!.index];
     const flushes = writes.flatMap(({ isFlush }, index) =>
       isFlush && index > from && index < to ? [index] : [],
