@@ -155,7 +155,7 @@ odd('root trees', [
   tree(
     '/ with mode 0, another user',
     { root: own(directory('.', 0)), config: { User: '5' }, run: LOOK },
-    '0:0 101\n5\n',
+    '0:0 110\n5\n',
   ),
   tree('/ with mode 02777', { root: own(directory('.', 0o2777, { gid: 6 })), run: LOOK }, '0:6 2777\n0\n'),
   tree(
