@@ -227,11 +227,14 @@ async function untag(context: Context, name: string): Promise<void> {
 
 async function rm({ options, output }: Context, names: readonly string[]): Promise<void> {
   const { removeImage } = await import('../remove-image.ts');
+  const { afterTeardowns } = await import('../ending-containers.ts');
   const { store, places } = await openStoreFromOptions(options);
+  const { runRoot } = places;
   const removed = [];
   for (const name of names) {
-    const result = await removeImage(store, name, places.runRoot, waitingFrom(options, output)).catch(
-      (error: unknown) => notAnImage(error, name, places.runRoot),
+    const remove = () => removeImage(store, name, runRoot, waitingFrom(options, output));
+    const result = await afterTeardowns(runRoot, remove).catch((error: unknown) =>
+      notAnImage(error, name, runRoot),
     );
     removed.push(result);
     if (output.json) continue;

@@ -176,7 +176,7 @@ function imagePreparation(
   output: Output,
 ): Preparation {
   const parsed = parseContainerOptions(command, options);
-  const unit = options.unit === undefined ? randomUnitName(imageName) : parseUnitName(options.unit);
+  const unit = options.unit === undefined ? randomUnitName(imageName) : parseUnitName(options.unit, '--unit');
   return async (late) => {
     const { store, places } = await createStoreFromOptions(options);
     const { image: stored, name } = await findOrPull(imageName, store, options, output);
@@ -214,7 +214,8 @@ function bundlePreparation(
       hint: "Name the namespace of a network in the bundle's config.json.",
     });
   const bundle = resolve(directory);
-  const unit = options.unit === undefined ? randomUnitName(basename(bundle)) : parseUnitName(options.unit);
+  const unit =
+    options.unit === undefined ? randomUnitName(basename(bundle)) : parseUnitName(options.unit, '--unit');
   return async (late) => {
     const places = await placesFrom(options);
     const { prepareBundle } = await import('../prepare-bundle.ts');

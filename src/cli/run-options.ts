@@ -302,7 +302,7 @@ const UNIT_NAME_MAX_CHARS = 200; // NAME_MAX, less what the setup unit's name ad
  * systemd.unit(5)'s characters; `.service` may be there. No colon: it would be part of paths in BindPaths=, which
  * systemd reads wrongly from the file of a transient unit.
  */
-export function parseUnitName(text: string): string {
+export function parseUnitName(text: string, option: '--name' | '--unit' = '--name'): string {
   const name = text.replace(/\.service$/, '');
   if (
     /^[A-Za-z0-9_][A-Za-z0-9_.@-]*$/.test(name) &&
@@ -310,7 +310,7 @@ export function parseUnitName(text: string): string {
     !name.endsWith('@')
   )
     return name;
-  throw new OciError('USAGE', `--name: ${quote(text)} is not a name for a service`, {
+  throw new OciError('USAGE', `${option}: ${quote(text)} is not a name for a service`, {
     hint: `Use letters, digits and _ . - @, at most ${UNIT_NAME_MAX_CHARS}.`,
   });
 }

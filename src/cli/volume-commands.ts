@@ -38,8 +38,10 @@ async function remove(names: readonly string[], command: Command): Promise<void>
   const options = command.optsWithGlobals<CommonOptions>();
   const output = outputFor(command);
   const { removeVolumes, noSuchVolume } = await import('../volumes.ts');
+  const { afterTeardowns } = await import('../ending-containers.ts');
   const { store, places } = await openStoreFromOptions(options);
   if (store === undefined) throw noSuchVolume(names[0]!);
-  await removeVolumes(store, places.runRoot, names, waitingFrom(options, output));
+  const { runRoot } = places;
+  await afterTeardowns(runRoot, () => removeVolumes(store, runRoot, names, waitingFrom(options, output)));
   if (output.json) output.value({ removed: names });
 }

@@ -33,6 +33,14 @@ export function runningUnits(name: string): string[] {
     );
 }
 
+/** ActiveState of each; none where systemd does not answer. */
+export function unitStates(units: readonly string[]): string[] {
+  if (units.length === 0) return [];
+  const show = ['show', '--property=ActiveState', '--value', '--', ...units];
+  const { stdout } = spawnSync('systemctl', show, { encoding: 'utf8' });
+  return (stdout ?? '').split('\n').filter((line) => line !== '');
+}
+
 /** Forgets failures and the count of starts. A unit that is not loaded has none. */
 export function resetFailed(units: readonly string[]): void {
   for (const unit of units) spawnSync('systemctl', ['reset-failed', unit], { stdio: 'ignore' });

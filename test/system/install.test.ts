@@ -356,8 +356,7 @@ test('an update is good when the payload is healthy', { timeout: 900_000 }, asyn
 test('killed at any point, an update leaves the old version or the new one', {
   timeout: 900_000,
 }, async () => {
-  await publish('1');
-  await install(`${APP} --name app --network host --now --health-grace 0`);
+  await install(`${APP}:1 --name app --network host --now --health-grace 0`);
   for (const version of ['1', '2']) stdoutOf(await machine.run(['oci-pull', '--quiet', `${APP}:${version}`]));
   const outcomes = new Set<string>();
   let last = '1';

@@ -86,7 +86,7 @@ test('variables, files and mounts', () =>
         [USAGE, '-e', '', '=', '=x'],
         [NO_INPUT, '--env-file', '', '/nosuch', '/etc', `${WORK}/dangling`],
         [USAGE, '--env-file', '/dev/zero', `${WORK}/big`, `${WORK}/nul`],
-        [USAGE, '-v', '', '/etc', ':/x', '/etc:etc', '/etc::ro', '-x:/x', '.x:/x', './etc:/x', 'a b:/x'],
+        [USAGE, '-v', '', '/etc', ':/x', '/etc:etc', '/etc::ro', '-x:/x', '.x:/x', 'a b:/x'],
         [USAGE, '-v', '/etc:/', '/etc:/../x', '/etc:/x:ro,rw', '/a:/b\x07'],
         [USAGE, '--mount', '', 'type=bind', 'src=/etc,dst=/x', 'type=bind,src=/etc', 'type=tmpfs'],
         [USAGE, '--mount', 'type=tmpfs,dst=/x,tmpfs-size=x', 'type=volume,src=../x,dst=/x'],
@@ -101,6 +101,7 @@ test('variables, files and mounts', () =>
       { '-e': '--env', '-v': '--volume', '-w': '--workdir' },
     ).concat(
       { status: NO_INPUT, argv: ['oci-run', '-v', '/nosuch:/x', BUSYBOX], first: "'/nosuch'" },
+      { status: NO_INPUT, argv: ['oci-run', '-v', './nosuch:/x', BUSYBOX], first: "nosuch'" },
       { status: NO_INPUT, argv: ['oci-run', '-v', `${WORK}/dangling:/x`, BUSYBOX], first: 'does not exist' },
       { status: NO_INPUT, argv: ['oci-run', '-v', '/a\nb:/x', BUSYBOX], first: "'/a\\x0ab'" },
       { status: USAGE, argv: ['oci-run', '-v', '/etc:/proc', BUSYBOX], first: "the mount at '/proc'" },

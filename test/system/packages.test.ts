@@ -135,8 +135,8 @@ COMP_WORDS=(ocictl unin); COMP_CWORD=1; _ocictl; echo "\${COMPREPLY[@]}"`;
   assert.equal(await script('systemd-analyze verify oci-gc.timer oci-auto-update.timer oci.slice 2>&1'), '');
   assert.equal(
     await script(
-      `cd /var/cache/ocictl; stat -c '%a %U' .; stat -c '%a %U %n' *.* | sed 's/-[0-9a-f]*-v.*//'
-for file in *.*; do truncate -s 5000 $file; done; ocictl ps --quiet`,
+      `cd /var/cache/ocictl; stat -c '%a %U' .; files=$(find -maxdepth 1 -type f -printf '%P\\n' | LC_ALL=C sort)
+stat -c '%a %U %n' $files | sed 's/-[0-9a-f]*-v.*//'; truncate -s 5000 $files; ocictl ps --quiet`,
     ),
     '755 root\n644 root oci-pull\n644 root oci-run\n644 root ocictl\n',
   );
