@@ -6,7 +6,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { openSync, writeFileSync } from 'node:fs';
 import { OciError, toOciError } from '../oci/errors.ts';
 
 /** `count` ids from `inside` on (for a mount: on disk) appear as those from `outside` on (for a mount: shown). */
@@ -61,16 +61,3 @@ export async function openUserNamespace(mappings: readonly IdMapping[]): Promise
 }
 
 const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
-
-/** Runs `body` with the namespace's descriptor and closes it afterwards. */
-export async function withUserNamespace<T>(
-  mappings: readonly IdMapping[],
-  body: (fd: number) => T,
-): Promise<T> {
-  const fd = await openUserNamespace(mappings);
-  try {
-    return body(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
