@@ -3,7 +3,8 @@
  * systemd 262 (forky) and, those about containers, on 257 (trixie). Two groups of files run beside each other.
  *
  * Invariant: the files of a group have a machine to themselves (sharedMachine() in test/machine/machine.ts) and run one
- * after the other, always in the same order. So what a file finds does not depend on how fast another group is.
+ * after the other, always in the same order. So what a file finds does not depend on how fast another group is. A file
+ * whose machine has ended by itself, which is no result, runs once more on another one.
  */
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -11,7 +12,7 @@ import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { ensureHostPackages } from '../test/machine/host-packages.ts';
 import { machineJournal } from '../test/machine/journal.ts';
-import { type Machine, prepareMachine } from '../test/machine/machine.ts';
+import { ENDED_BY_ITSELF, isRunning, type Machine, prepareMachine } from '../test/machine/machine.ts';
 import type { Suite } from '../test/machine/root.ts';
 import { withMachine } from '../test/machine/with-machine.ts';
 import { buildPrograms } from './build.ts';
@@ -62,6 +63,8 @@ interface Ended {
   readonly passed: number;
   readonly failed: number;
   readonly isGood: boolean;
+  /** Not by the tests. */
+  readonly machineEnded: boolean;
 }
 
 /** Runs a file to its end and then shows all it said, so that two do not speak at once. */
@@ -86,16 +89,30 @@ async function runFile(file: string, suite: Suite, machine: Machine | undefined)
     console.log(`--- journal of ${what}:\n${await machineJournal(machine, begin).catch(String)}---`);
   console.log(`    ${what}: ${((Date.now() - begin) / 1000).toFixed(1)} s`);
   const count = (name: string) => Number(new RegExp(`^ℹ ${name} (\\d+)$`, 'm').exec(output)?.[1] ?? 0);
-  return { what, passed: count('pass'), failed: count('fail'), isGood: status === 0 };
+  const machineEnded = machine === undefined ? output.includes(ENDED_BY_ITSELF) : !isRunning(machine);
+  return { what, passed: count('pass'), failed: count('fail'), isGood: status === 0, machineEnded };
 }
 
 async function runGroup({ suite, files, alone }: Group): Promise<Ended[]> {
-  const run = async (machine?: Machine) => {
-    const ended: Ended[] = [];
-    for (const file of files) ended.push(await runFile(file, suite, machine));
-    return ended;
+  const ended: Ended[] = [];
+  const waiting = [...files];
+  const again = new Set<string>();
+  const runOn = async (machine?: Machine) => {
+    for (let file = waiting[0]; file !== undefined; file = waiting[0]) {
+      const end = await runFile(file, suite, machine);
+      if (end.machineEnded && !again.has(file)) {
+        again.add(file);
+        console.log(`    its machine ${ENDED_BY_ITSELF}: once more`);
+      } else {
+        ended.push(end);
+        waiting.shift();
+      }
+      if (machine !== undefined && end.machineEnded) return;
+    }
   };
-  return alone ? run() : withMachine({ suite }, run, (_, work) => Promise.resolve(work()));
+  while (waiting.length > 0)
+    await (alone ? runOn() : withMachine({ suite }, runOn, (_, work) => Promise.resolve(work())));
+  return ended;
 }
 
 async function runGroups(groups: readonly Group[]): Promise<void> {

@@ -2,11 +2,13 @@
  * Where one booted machine keeps what it needs on the development machine, and how that is removed.
  *
  *   <cache>/machines/NAME.lock   held by the machine's outermost process for as long as the machine lives
+ *   <cache>/machines/NAME.reboot held while a machine that is off is about to be booted again
  *   <cache>/machines/NAME/       root (mount point), upper, work, var, registry-upper, registry-work, pid, boot.log
  *   <cgroup2>/ocictl-<hex>/      the machine's cgroup tree
  *
  * Mounts and processes end with the machine's namespaces; the directory and the cgroup are all that can be left.
- * Invariant: whoever holds the lock may remove both, so the next boot sweeps what a killed runner left behind.
+ * Invariant: whoever holds the lock may remove both, so the next boot sweeps what a killed runner left behind; but for
+ * a machine between two boots.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,6 +20,7 @@ export interface MachineDir {
   readonly name: string;
   readonly path: string;
   readonly lockPath: string;
+  readonly rebootLockPath: string;
   readonly cgroup: string;
 }
 
@@ -28,7 +31,13 @@ function machinesDir(): string {
 export function machineDir(name: string): MachineDir {
   if (!/^[a-z0-9][a-z0-9-]{0,40}$/.test(name)) throw new TaskFailed(`'${name}' cannot name a machine`);
   const path = join(machinesDir(), name);
-  return { name, path, lockPath: `${path}.lock`, cgroup: join(cgroup2Mount(), `ocictl-${recipeKey(path)}`) };
+  return {
+    name,
+    path,
+    lockPath: `${path}.lock`,
+    rebootLockPath: `${path}.reboot`,
+    cgroup: join(cgroup2Mount(), `ocictl-${recipeKey(path)}`),
+  };
 }
 
 /** Where cgroup v2 is mounted: /sys/fs/cgroup, or /sys/fs/cgroup/unified beside version 1. */
@@ -48,17 +57,20 @@ export function makeMachineDir(dir: MachineDir): void {
     mkdirSync(join(dir.path, part), { recursive: true, mode: 0o755 });
 }
 
-/**
- * Ends what is left in the cgroup of a machine whose lock is held, then removes the cgroup, the
- * directory and the lock's file.
- */
-export async function removeMachineDir(dir: MachineDir): Promise<void> {
+/** Ends what is left in the cgroup of a machine whose lock is held, and removes the cgroup. */
+export async function endCgroup(dir: MachineDir): Promise<void> {
   for (let tries = 0; existsSync(dir.cgroup); tries++) {
     if (tries > 100) throw new Error(`processes in ${dir.cgroup} do not end`);
     writeFileSync(join(dir.cgroup, 'cgroup.kill'), '1');
     if (!removeCgroup(dir.cgroup)) await sleep(50);
   }
+}
+
+/** Removes what a machine whose lock is held has left: processes, cgroup, directory and the files of the locks. */
+export async function removeMachineDir(dir: MachineDir): Promise<void> {
+  await endCgroup(dir);
   removeTree(dir.path);
+  rmSync(dir.rebootLockPath, { force: true });
   rmSync(dir.lockPath, { force: true });
 }
 
@@ -90,9 +102,11 @@ export async function sweepMachines(): Promise<void> {
     const dir = machineDir(name);
     const lock = tryLock(dir.lockPath);
     if (lock === undefined) continue;
+    const rebootLock = tryLock(dir.rebootLockPath);
     try {
-      await removeMachineDir(dir);
+      if (rebootLock !== undefined) await removeMachineDir(dir);
     } finally {
+      rebootLock?.release();
       lock.release();
     }
   }

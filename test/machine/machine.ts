@@ -15,6 +15,7 @@ import { type RunOptions, type RunResult, runInside, runInteractive, stdoutOf } 
 import { ensureHostPackages } from './host-packages.ts';
 import { ensureImages } from './images.ts';
 import {
+  endCgroup,
   lockMachine,
   type MachineDir,
   machineDir,
@@ -70,6 +71,8 @@ export interface Machine {
 const BOOT_TIMEOUT_MS = 180_000;
 /** Then it is killed. */
 export const STOP_TIMEOUT_SECONDS = 60;
+/** Said of a machine whose systemd ends without having been told to. */
+export const ENDED_BY_ITSELF = 'ended by itself';
 /** SIGRTMIN+4 starts poweroff.target (systemd(1), SIGNALS). */
 const POWER_OFF_SIGNAL = 38;
 
@@ -124,13 +127,15 @@ let machineCount = 0;
 export async function rebootMachine({ name, pid }: Machine, options: BootOptions = {}): Promise<Machine> {
   const prepared = await prepareMachine(options);
   const dir = machineDir(name);
-  const lock = await powerOff(dir, pid);
+  openMachines.delete(name);
+  const rebootLock = await waitForLock(dir.rebootLockPath);
+  const lock = await powerOff(dir, pid).finally(rebootLock.release);
   try {
     rmSync(join(dir.path, 'pid'));
     // what the kernel leaves in a volatile overlay, so that nobody mounts it again by mistake
     for (const work of ['work', 'registry-work'])
       rmSync(join(dir.path, work, 'work/incompat'), { recursive: true, force: true });
-    removeCgroup(dir.cgroup);
+    await endCgroup(dir);
     makeMachineDir(dir);
     return await start(dir, lock, prepared, options);
   } catch (error) {
@@ -171,6 +176,10 @@ async function start(
   });
   closeSync(log);
   outermost.unref();
+  outermost.on('exit', (status, signal) => {
+    if (openMachines.has(dir.name))
+      console.error(`the machine '${dir.name}' ${ENDED_BY_ITSELF}: ${signal ?? `status ${status}`}`);
+  });
   try {
     const machine = openMachine(dir, await waitForPid(dir, outermost));
     await waitUntilBooted(machine, dir, outermost);
@@ -208,6 +217,11 @@ function readPid(dir: MachineDir): number {
 function bootFailure(dir: MachineDir, what: string): TaskFailed {
   const log = readFileSync(join(dir.path, 'boot.log'), 'utf8').trimEnd().split('\n').slice(-20).join('\n');
   return new TaskFailed(`the test machine did not boot: ${what}\n${log}`);
+}
+
+/** Whether its systemd is there: a machine can also come to a bad end by itself. */
+export function isRunning({ pid }: Pick<Machine, 'pid'>): boolean {
+  return existsSync(`/proc/${pid}/ns/pid`);
 }
 
 function hasEnded(child: ChildProcess): boolean {
@@ -250,7 +264,7 @@ async function stopMachine(dir: MachineDir, pid: number): Promise<void> {
 
 /** The machine's lock: nothing of it runs any more. */
 async function powerOff(dir: MachineDir, pid: number): Promise<Lock> {
-  process.kill(pid, POWER_OFF_SIGNAL);
+  if (isRunning({ pid })) process.kill(pid, POWER_OFF_SIGNAL);
   const lock = await waitForLock(dir.lockPath, STOP_TIMEOUT_SECONDS);
   if (lock !== undefined) return lock;
   console.error(`the machine '${dir.name}' does not power off: killing it`);

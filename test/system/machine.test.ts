@@ -5,7 +5,15 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { attachMachine, bootMachine, sharedMachine, stdoutOf } from '../machine/machine.ts';
+import { machineJournal } from '../machine/journal.ts';
+import {
+  attachMachine,
+  bootMachine,
+  isRunning,
+  rebootMachine,
+  sharedMachine,
+  stdoutOf,
+} from '../machine/machine.ts';
 import { machineDir, sweepMachines } from '../machine/machine-dir.ts';
 
 const machine = sharedMachine();
@@ -107,8 +115,8 @@ cd /; podman image unmount ${tree} >/dev/null`;
 
 /** What a machine may leave on the development machine, one line each. */
 function leftovers(name: string): string[] {
-  const { path, lockPath, cgroup } = machineDir(name);
-  const left = [path, lockPath, cgroup].filter(existsSync);
+  const { path, lockPath, rebootLockPath, cgroup } = machineDir(name);
+  const left = [path, lockPath, rebootLockPath, cgroup].filter(existsSync);
   for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
     for (const file of ['mountinfo', 'cgroup']) {
       try {
@@ -149,5 +157,37 @@ test('a machine whose runner is killed ends with it, and the next boot removes t
   await once(runner, 'close');
   for (const deadline = Date.now() + 10_000; leftovers(name).length > 0 && Date.now() < deadline; )
     await sweepMachines();
+  assert.deepEqual(leftovers(name), []);
+});
+
+test('no other boot takes away a machine that reboots', async () => {
+  const name = `rebooted-${process.pid}`;
+  const options = { name, program: false };
+  const own = await bootMachine(options);
+  stdoutOf(await own.script('echo kept >/var/tmp/kept'));
+  let isRebooting = true;
+  const sweeping = (async () => {
+    while (isRebooting) {
+      await sweepMachines();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  })();
+  const again = await rebootMachine(own, options).finally(() => {
+    isRebooting = false;
+  });
+  await sweeping;
+  assert.equal(stdoutOf(await again.run(['cat', '/var/tmp/kept'])), 'kept\n');
+  await again.stop();
+  assert.deepEqual(leftovers(name), []);
+});
+
+test('a machine that ended by itself is told from one that was stopped, and its journal is read', async () => {
+  const name = `ended-${process.pid}`;
+  const own = await bootMachine({ name, program: false });
+  await own.script('logger --tag last the last words; journalctl --sync');
+  process.kill(own.pid, 'SIGKILL');
+  while (isRunning(own)) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.match(await machineJournal(own, Date.now() - 60_000), / last\[\d+\]: the last words$/m);
+  await own.stop();
   assert.deepEqual(leftovers(name), []);
 });
