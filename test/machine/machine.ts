@@ -5,7 +5,7 @@
  * Invariant: after stop() nothing is left on the development machine: no mount, cgroup, process or file. After a
  * crash of the runner the machine ends with it, and the next boot removes the rest (machine-dir.ts).
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -177,8 +177,11 @@ async function start(
   closeSync(log);
   outermost.unref();
   outermost.on('exit', (status, signal) => {
-    if (openMachines.has(dir.name))
-      console.error(`the machine '${dir.name}' ${ENDED_BY_ITSELF}: ${signal ?? `status ${status}`}`);
+    if (!openMachines.has(dir.name)) return;
+    console.error(
+      `the machine '${dir.name}' ${ENDED_BY_ITSELF}: ${signal ?? `status ${status}`}; the kernel says:`,
+    );
+    console.error(spawnSync('dmesg', { encoding: 'utf8' }).stdout.split('\n').slice(-10).join('\n'));
   });
   try {
     const machine = openMachine(dir, await waitForPid(dir, outermost));
