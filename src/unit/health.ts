@@ -220,7 +220,9 @@ check() {
   } </dev/null 2>&1 | {
     # a process that left the cgroup may keep the pipe open
     timeout -k 1 $((\${TIMEOUT%.*} + 3)) sh -c 'head -c 4096; exec cat >/dev/null' 3<&-
-  } >"$BUNDLE/health-output"
+  } >"$BUNDLE/health-output.new"
+  # whoever looks meanwhile sees what the last one said
+  mv "$BUNDLE/health-output.new" "$BUNDLE/health-output"
   read -r STATUS <"$BUNDLE/health-status"
   rmdir "$GROUP" 2>/dev/null
 }

@@ -193,6 +193,15 @@ test('a paused container is not judged', async () => {
   assert.deepEqual([status, failingStreak], ['healthy', 0]);
 });
 
+test('what a check said is seen until the next one is done', async () => {
+  const check = 'if [ -e /tmp/first ]; then touch /tmp/second; sleep 300; fi; echo said; touch /tmp/first';
+  const options = ['--health-cmd', check, '--health-interval', '1s', '--health-timeout', '100s'];
+  stdoutOf(await run('--unit', 'hc', ...options, BUSYBOX, 'sleep', '300'));
+  await becomes('hc', 'healthy');
+  await script('until ocictl exec hc test -e /tmp/second; do sleep 0.1; done');
+  assert.equal((await health('hc'))?.lastOutput, 'said\n');
+});
+
 test("the image's check is used, unless --no-healthcheck", async () => {
   await script(`
 cd /var/tmp
