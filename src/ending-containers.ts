@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listContainers } from './containers.ts';
 import { OciError } from './oci/errors.ts';
-import { unitStates } from './systemd/systemctl.ts';
+import { hasEnded, unitStates } from './systemd/systemctl.ts';
 
 const TEARDOWN_MAX_MS = 5000;
 const POLL_MS = 50;
@@ -25,5 +25,5 @@ export async function afterTeardowns<T>(runRoot: string, work: () => Promise<T>)
 /** One that is just being started looks the same. */
 function isAnyEnding(runRoot: string): boolean {
   const units = listContainers(runRoot).map(({ unit }) => `${unit}.service`);
-  return unitStates(units).some((state) => state === 'inactive' || state === 'failed');
+  return unitStates(units).some(hasEnded);
 }

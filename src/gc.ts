@@ -5,9 +5,9 @@
  * nobody begins to use an image meanwhile; only systemd can say that a container has ended.
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { tryLock, type Waiting } from './host/lock.ts';
+import { tryLockDirectory, type Waiting } from './host/lock.ts';
 import { toOciError } from './oci/errors.ts';
 import { diskUsage } from './store/disk-usage.ts';
 import type { Garbage } from './store/garbage.ts';
@@ -15,6 +15,7 @@ import { bootID, type UseRecord } from './store/image-users.ts';
 import { listDirectory } from './store/layout.ts';
 import { removeAny } from './store/remove-tree.ts';
 import type { Store } from './store/store.ts';
+import { haveEnded } from './systemd/systemctl.ts';
 import { helperName } from './unit/unit-name.ts';
 
 export interface GarbageRequest {
@@ -31,47 +32,51 @@ export async function collectGarbage(store: Store, request: GarbageRequest): Pro
   const { runRoot, graceMs, dryRun, waiting = {}, isGone = unitsAreGone } = request;
   using _lock = await store.lock(dryRun ? 'shared' : 'exclusive', waiting);
   const records = [
-    ...leftOvers(store.root, join(runRoot, 'containers'), 'image.json')
-      .filter(({ name, isOfEarlierBoot }) => isOfEarlierBoot || isGone(name))
-      .map(({ path, name }) => take('container', path, name, dryRun, removeContainer)),
-    ...leftOvers(store.root, join(runRoot, 'mounts'), 'mount.json')
-      .filter(({ isOfEarlierBoot }) => isOfEarlierBoot)
-      .map(({ path, name }) => take('mount', path, name, dryRun, removeAny)),
+    ...clearRecords(store.root, dryRun, {
+      kind: 'container',
+      directory: join(runRoot, 'containers'),
+      file: 'image.json',
+      isLeftOver: (name, isOfEarlierBoot) => isOfEarlierBoot || isGone(name),
+      remove: removeContainer,
+    }),
+    ...clearRecords(store.root, dryRun, {
+      kind: 'mount',
+      directory: join(runRoot, 'mounts'),
+      file: 'mount.json',
+      isLeftOver: (_name, isOfEarlierBoot) => isOfEarlierBoot,
+      remove: removeAny,
+    }),
   ];
   const garbage = store.collectGarbage(runRoot, { graceMs, dryRun, isGone });
   if (!dryRun) await store.settleNames();
   return [...records, ...garbage];
 }
 
-interface LeftOver {
-  readonly path: string;
-  readonly name: string;
-  readonly isOfEarlierBoot: boolean;
+/** A folder of the run root with a directory for each container, or for each mount, whose lock its maker holds. */
+interface Records {
+  readonly kind: Garbage['kind'];
+  readonly directory: string;
+  /** In each: what it uses. */
+  readonly file: string;
+  isLeftOver(name: string, isOfEarlierBoot: boolean): boolean;
+  remove(path: string): void;
 }
 
-/** Directories of the run root that nobody holds, and that are of this store as far as they tell. */
-function leftOvers(root: string, directory: string, file: string): LeftOver[] {
+/**
+ * Those that are left over and of this store as far as they tell. Each stays locked until it is removed, lest a new
+ * container of its name lose its own.
+ */
+function clearRecords(root: string, dryRun: boolean, records: Records): Garbage[] {
+  const { kind, directory, file, isLeftOver, remove } = records;
   return listDirectory(directory).flatMap((name) => {
     const path = join(directory, name);
-    if (!isFree(path)) return [];
+    using lock = tryLockDirectory(path);
+    if (lock === undefined) return [];
     const record = readRecord(join(path, file));
     if (record?.root !== undefined && record.root !== root) return [];
     const isOfEarlierBoot = record?.boot !== undefined && record.boot !== bootID();
-    return [{ path, name, isOfEarlierBoot }];
+    return isLeftOver(name, isOfEarlierBoot) ? [take(kind, path, name, dryRun, remove)] : [];
   });
-}
-
-function isFree(path: string): boolean {
-  try {
-    const fd = openSync(path, 'r');
-    try {
-      return tryLock(fd, 'exclusive');
-    } finally {
-      closeSync(fd);
-    }
-  } catch {
-    return false; // gone meanwhile
-  }
 }
 
 function readRecord(path: string): Partial<UseRecord> | undefined {
@@ -105,14 +110,6 @@ function removeContainer(bundle: string): void {
   removeAny(bundle);
 }
 
-/** False also where there is no systemd to ask. */
 function unitsAreGone(container: string): boolean {
-  const units = [`${container}.service`, `${helperName(container, 'setup')}.service`];
-  const { status, stdout } = spawnSync('systemctl', ['show', '--property=ActiveState', '--value', ...units], {
-    encoding: 'utf8',
-  });
-  const states = status === 0 ? stdout.split('\n').filter((state) => state !== '') : [];
-  return (
-    states.length === units.length && states.every((state) => state === 'inactive' || state === 'failed')
-  );
+  return haveEnded([`${container}.service`, `${helperName(container, 'setup')}.service`]);
 }

@@ -7,9 +7,9 @@
  * - Nothing of ours runs for a detached container.
  */
 import { spawnSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { tryLock } from './host/lock.ts';
+import { claimBundle } from './claim-bundle.ts';
 import type { Terminal } from './host/terminal.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
@@ -18,6 +18,7 @@ import type { PreparedContainer } from './prepare-container.ts';
 import type { UseRecord } from './store/image-users.ts';
 import type { Store } from './store/store.ts';
 import type { Manager, ServiceEnd, TransientUnit } from './systemd/manager.ts';
+import { haveEnded } from './systemd/systemctl.ts';
 import type { UnitSettings } from './unit/container-units.ts';
 import { mountDir } from './unit/context.ts';
 import { HEALTH_SCRIPT } from './unit/health.ts';
@@ -50,7 +51,7 @@ export async function startContainer(
     throw new OciError('IMAGE_NOT_FOUND', `an image of ${quote(container.unit)} was removed meanwhile`, {
       hint: 'Pull it again.',
     });
-  using _bundle = claimBundle(container);
+  using _name = claimName(container);
   try {
     writeBundle(container, container.bundleDir, image?.store.useRecord(image.digest, ...(image.also ?? [])));
     mkdirSync(dirname(container.context.writableDir), { recursive: true, mode: 0o700 });
@@ -117,46 +118,17 @@ function transient({ name, settings }: UnitSettings): TransientUnit {
   return { name, properties: settings };
 }
 
-/** Makes the bundle directory and locks it; clears away one that a crash left. */
-function claimBundle(container: PreparedContainer): Disposable {
-  const { bundleDir } = container;
-  mkdirSync(dirname(bundleDir), { recursive: true, mode: 0o700 });
-  for (const attempt of ['first', 'after clearing']) {
-    try {
-      mkdirSync(bundleDir, { mode: 0o700 });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      if (attempt === 'first' && isLeftOver(container)) {
-        runTeardown(container);
-        continue;
-      }
-      throw new OciError('EXISTS', `unit ${quote(container.units.payload.name)} exists`, {
-        hint: `Choose another name with --name, or end that one first: systemctl stop ${container.unit}.`,
-      });
-    }
-    break;
-  }
-  const fd = openSync(bundleDir, 'r');
-  tryLock(fd, 'exclusive');
-  return { [Symbol.dispose]: () => closeSync(fd) };
-}
-
-/** A bundle that no oci-run holds and whose units systemd does not know. */
-function isLeftOver(container: PreparedContainer): boolean {
-  const fd = openSync(container.bundleDir, 'r');
-  const free = tryLock(fd, 'exclusive');
-  closeSync(fd);
-  if (!free) return false;
+/** Throws EXISTS where the name is taken. */
+function claimName(container: PreparedContainer): Disposable {
   const { payload, setup } = container.units;
-  const show = spawnSync(
-    'systemctl',
-    ['show', '--property=ActiveState', '--value', payload.name, setup.name],
-    {
-      encoding: 'utf8',
-    },
-  );
-  const states = (show.stdout ?? '').split('\n').filter((state) => state !== '');
-  return states.length === 2 && states.every((state) => state === 'inactive' || state === 'failed');
+  const claim = claimBundle(container.bundleDir, {
+    hasEnded: () => haveEnded([payload.name, setup.name]),
+    clear: () => runTeardown(container),
+  });
+  if (claim !== undefined) return claim;
+  throw new OciError('EXISTS', `unit ${quote(payload.name)} exists`, {
+    hint: `Choose another name with --name, or end that one first: systemctl stop ${container.unit}.`,
+  });
 }
 
 /** In a tree that the container writes to; an image's layers get theirs by a layer of their own. */

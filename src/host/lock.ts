@@ -120,6 +120,21 @@ export async function lockDirectory(path: string, what: string, waiting: Waiting
   }
 }
 
+/** The exclusive lock of a directory that is there; undefined where there is none, or where somebody holds it. */
+export function tryLockDirectory(path: string): Lock | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? ''))
+      return undefined;
+    throw error;
+  }
+  if (tryLock(fd, 'exclusive') && leadsTo(path, fd)) return lockOf(fd);
+  closeSync(fd);
+  return undefined;
+}
+
 function openDirectory(path: string): number | undefined {
   try {
     mkdirSync(path, { mode: 0o700 });

@@ -37,8 +37,19 @@ export function runningUnits(name: string): string[] {
 export function unitStates(units: readonly string[]): string[] {
   if (units.length === 0) return [];
   const show = ['show', '--property=ActiveState', '--value', '--', ...units];
-  const { stdout } = spawnSync('systemctl', show, { encoding: 'utf8' });
-  return (stdout ?? '').split('\n').filter((line) => line !== '');
+  const { status, stdout } = spawnSync('systemctl', show, { encoding: 'utf8' });
+  return status === 0 ? stdout.split('\n').filter((line) => line !== '') : [];
+}
+
+/** Of an ActiveState: nothing of the unit runs. A unit that systemd does not know is inactive. */
+export function hasEnded(state: string): boolean {
+  return state === 'inactive' || state === 'failed';
+}
+
+/** Whether nothing of any of the units runs; false also where systemd does not answer. */
+export function haveEnded(units: readonly string[]): boolean {
+  const states = unitStates(units);
+  return states.length === units.length && states.every(hasEnded);
 }
 
 /** Forgets failures and the count of starts. A unit that is not loaded has none. */
