@@ -6,6 +6,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { isErrno } from './host/files.ts';
 import { tryLockDirectory } from './host/lock.ts';
 
 /** What becomes of a directory that is there and that nobody holds. */
@@ -30,7 +31,7 @@ function makeDirectory(path: string): boolean {
     mkdirSync(path, { mode: 0o700 });
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    if (isErrno(error, 'EEXIST')) return false;
     throw error;
   }
 }

@@ -3,8 +3,9 @@
  *
  * Invariant: the record says that there is a container, systemd alone says how it is.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { listDirectory, readTextIfThere } from './host/files.ts';
 import type { PublishedPort } from './oci/address.ts';
 import { ANNOTATION } from './oci/annotations.ts';
 import { OciError, quote } from './oci/errors.ts';
@@ -60,10 +61,12 @@ export interface ContainerUsage {
 
 /** Every container with a readable record, by name. One that goes away meanwhile is left out. */
 export function listContainers(runRoot: string): ContainerRecord[] {
-  return directoryNames(join(runRoot, 'containers')).flatMap((unit) => {
-    const record = readRecord(runRoot, unit);
-    return record === undefined ? [] : [record];
-  });
+  return listDirectory(join(runRoot, 'containers'))
+    .sort()
+    .flatMap((unit) => {
+      const record = readRecord(runRoot, unit);
+      return record === undefined ? [] : [record];
+    });
 }
 
 /** undefined where there is no record of it. */
@@ -109,9 +112,9 @@ export function healthOf(
   if (text === undefined) return undefined;
   const run = String(properties.get('ExecMainStartTimestampMonotonic'));
   return {
-    ...readHealth(readText(join(directory, HEALTH_STATE)), run),
+    ...readHealth(readTextIfThere(join(directory, HEALTH_STATE)), run),
     check: parseHealthCheck(text),
-    lastOutput: readText(join(directory, HEALTH_OUTPUT)) ?? '',
+    lastOutput: readTextIfThere(join(directory, HEALTH_OUTPUT)) ?? '',
   };
 }
 
@@ -190,30 +193,11 @@ function networkOf(input: NetavarkInput | undefined): ContainerRecord['network']
 
 /** Undefined for a file that is being made or removed. */
 function readJSON<T>(path: string): T | undefined {
-  const text = readText(path);
+  const text = readTextIfThere(path);
   try {
     return text === undefined ? undefined : (JSON.parse(text) as T);
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
-}
-
-function readText(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw error;
-  }
-}
-
-function directoryNames(path: string): string[] {
-  try {
-    return readdirSync(path).sort();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw error;
   }
 }

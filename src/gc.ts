@@ -7,12 +7,12 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { listDirectory } from './host/files.ts';
 import { tryLockDirectory, type Waiting } from './host/lock.ts';
 import { toOciError } from './oci/errors.ts';
 import { diskUsage } from './store/disk-usage.ts';
 import type { Garbage } from './store/garbage.ts';
 import { bootID, type UseRecord } from './store/image-users.ts';
-import { listDirectory } from './store/layout.ts';
 import { removeAny } from './store/remove-tree.ts';
 import type { Store } from './store/store.ts';
 import { haveEnded } from './systemd/systemctl.ts';

@@ -5,21 +5,11 @@
  *
  * Invariant: a signature is only kept where it is about this image; whether its key is trusted is asked each time.
  */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readSync,
-  renameSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+import { listDirectory, replaceFile } from './host/files.ts';
 import { OciError, quote } from './oci/errors.ts';
 import { SIGNATURES, type StoredImage } from './store/images.ts';
-import { syncDirectory } from './store/layout.ts';
 import type { Store } from './store/store.ts';
 import { judge, type NamedText } from './trust/judge.ts';
 import {
@@ -87,13 +77,10 @@ export function readSignature(path: string): NamedText {
 
 export function keptSignatures(image: StoredImage): NamedText[] {
   const directory = signatureDirectory(image);
-  let names: string[];
-  try {
-    names = readdirSync(directory).filter((name) => /^[0-9a-f]{64}$/.test(name));
-  } catch {
-    return [];
-  }
-  return names.sort().map((name) => readSignature(join(directory, name)));
+  return listDirectory(directory)
+    .filter((name) => /^[0-9a-f]{64}$/.test(name))
+    .sort()
+    .map((name) => readSignature(join(directory, name)));
 }
 
 /** Keeps the signature beside its image, durably. Throws BAD_SIGNATURE for one of another image, DENIED in another store. */
@@ -111,10 +98,7 @@ export function keepSignature(store: Store, image: StoredImage, { name, text }: 
   const directory = signatureDirectory(image);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const file = signature.keyID.slice('sha256:'.length);
-  const fresh = join(directory, `.${file}`);
-  writeFileSync(fresh, text, { mode: 0o600, flush: true });
-  renameSync(fresh, join(directory, file));
-  syncDirectory(directory);
+  replaceFile(join(directory, file), text, 0o600);
 }
 
 function signatureDirectory({ directory }: StoredImage): string {

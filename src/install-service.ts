@@ -8,19 +8,10 @@
  * - No file in /etc/systemd/system is touched that ocictl did not write.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  fsyncSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { lstatSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { listContainers } from './containers.ts';
+import { listDirectory, readTextIfThere, replaceFile, syncDirectory, syncFileSystem } from './host/files.ts';
 import { MADE_OPTION, VOLUME_OPTION } from './oci/annotations.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
@@ -30,7 +21,6 @@ import type { PreparedContainer } from './prepare-container.ts';
 import { checkHost, type ImageUse, writeBundle } from './run.ts';
 import {
   listServices,
-  readIfThere,
   readService,
   type Service,
   type ServiceRequest,
@@ -38,7 +28,6 @@ import {
   serviceSpecs,
   UNIT_DIR,
 } from './services.ts';
-import { listDirectory, syncDirectory, syncFileSystem } from './store/layout.ts';
 import { removeAny } from './store/remove-tree.ts';
 import type { Store } from './store/store.ts';
 import type { Manager } from './systemd/manager.ts';
@@ -52,10 +41,12 @@ import {
 } from './unit/service-files.ts';
 import { helperName, isTemplate } from './unit/unit-name.ts';
 
+const STOP_MAX_MS = 30_000;
+
 /** Throws EXISTS where the name belongs to a unit that ocictl did not install, or that runs just now. */
 export async function refuseForeignUnits(name: string, manager: Manager): Promise<void> {
   for (const unit of unitNames(name)) {
-    const text = readIfThere(join(UNIT_DIR, unit));
+    const text = readTextIfThere(join(UNIT_DIR, unit));
     if (text !== undefined && !isOurUnitFile(text)) throw foreign(unit, join(UNIT_DIR, unit));
   }
   if (isTemplate(name)) return;
@@ -93,7 +84,8 @@ export function refuseEdited({ name, directory, current }: Service): void {
   if (current === undefined) return;
   const file = `${name}.service`;
   if (
-    readIfThere(join(UNIT_DIR, file)) === readIfThere(join(directory, String(current.number), 'units', file))
+    readTextIfThere(join(UNIT_DIR, file)) ===
+    readTextIfThere(join(directory, String(current.number), 'units', file))
   )
     return;
   throw new OciError('EXISTS', `refusing to replace ${quote(join(UNIT_DIR, file))}: it was changed by hand`, {
@@ -128,7 +120,7 @@ export async function addVersion(
   for (const { name: file, text } of files) writeFileSync(join(fresh, 'units', file), text);
   writeFileSync(join(fresh, 'required'), requiredProperties(container.units));
   writeFileSync(join(fresh, 'service.json'), `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 });
-  replaceFile(directory, 'setup', starterScript({ ...container.context, directory }), 0o600);
+  replaceFile(join(directory, 'setup'), starterScript({ ...container.context, directory }), 0o600);
   syncFileSystem(fresh);
   for (const [index, each] of [digest, ...also].entries())
     await store.addRoot(rootName(name, number, index), each);
@@ -158,15 +150,15 @@ function hostSources({ spec }: PreparedContainer, store: Store): string[] {
 export function makeCurrent({ name, directory }: Pick<Service, 'name' | 'directory'>, number: number): void {
   const units = join(directory, String(number), 'units');
   const files = listDirectory(units).map(
-    (file): UnitFile => ({ name: file, text: readIfThere(join(units, file)) ?? '' }),
+    (file): UnitFile => ({ name: file, text: readTextIfThere(join(units, file)) ?? '' }),
   );
   const isSwitch = (file: UnitFile) => file.name === `${name}.service`;
   for (const file of [...files.filter((each) => !isSwitch(each)), ...files.filter(isSwitch)])
-    if (readIfThere(join(UNIT_DIR, file.name)) !== file.text)
-      replaceFile(UNIT_DIR, file.name, file.text, 0o644);
+    if (readTextIfThere(join(UNIT_DIR, file.name)) !== file.text)
+      replaceFile(join(UNIT_DIR, file.name), file.text, 0o644);
   // a version before may have had sockets
   for (const unit of unitNames(name))
-    if (!files.some((file) => file.name === unit) && readIfThere(join(UNIT_DIR, unit)) !== undefined) {
+    if (!files.some((file) => file.name === unit) && readTextIfThere(join(UNIT_DIR, unit)) !== undefined) {
       systemctl('disable', unit);
       systemctl('stop', isTemplate(name) ? unit.replace('@', '@*') : unit);
       rmSync(join(UNIT_DIR, unit), { force: true });
@@ -210,7 +202,7 @@ export async function uninstallService(
   { purge, runRoot }: { purge: boolean; runRoot: string },
 ): Promise<boolean> {
   const { root } = store;
-  const present = unitNames(name).filter((unit) => readIfThere(join(UNIT_DIR, unit)) !== undefined);
+  const present = unitNames(name).filter((unit) => readTextIfThere(join(UNIT_DIR, unit)) !== undefined);
   const service = readService(root, name);
   const entries = listDirectory(service.directory);
   if (present.length > 0) {
@@ -269,8 +261,6 @@ function volumesOf({ mounts }: RuntimeSpec, root: string): string[] {
     .map(({ source = '' }) => source);
 }
 
-const STOP_MAX_MS = 30_000;
-
 function unitNames(name: string): string[] {
   return [
     ...['.service', '.socket'].map((end) => name + end),
@@ -291,19 +281,4 @@ function removeRoots(store: Store, name: string, kept: ReadonlySet<string> = new
     const number = root.startsWith(`${name}@`) ? /^(\d+)(\+\d+)?$/.exec(root.slice(name.length + 1)) : null;
     if (number !== null && !kept.has(number[1]!)) store.removeRoot(root);
   }
-}
-
-/** Durably, and so that a reader sees the old text or the new one. */
-function replaceFile(directory: string, name: string, text: string, mode: number): void {
-  const path = join(directory, name);
-  const fresh = join(dirname(path), `.${name}.ocictl-new`);
-  const fd = openSync(fresh, 'w', mode);
-  try {
-    writeSync(fd, text);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  renameSync(fresh, path);
-  syncDirectory(directory);
 }

@@ -27,6 +27,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { listDirectory } from './host/files.ts';
 import { lockDirectory, type Waiting } from './host/lock.ts';
 import { mountAt, mountComposefs, mountIdMapped, mountOverlay, mountsBelow, unmount } from './host/mount.ts';
 import { openUserNamespace } from './host/user-namespace.ts';
@@ -146,7 +147,7 @@ function clear(directory: string): void {
   for (const { target } of mountsBelow(directory).toReversed()) unmount(target);
   const layers = join(directory, 'layers');
   const directories = [
-    ...readdirOrNone(layers).map((name) => join(layers, name)),
+    ...listDirectory(layers).map((name) => join(layers, name)),
     layers,
     join(directory, 'tree'),
   ];
@@ -212,13 +213,4 @@ function checkMount(tree: string): void {
   const { uid } = statSync(tree);
   if (uid > CONTAINER_ID_MAX)
     throw new OciError('OS_ERROR', `the mount does not map ids: its root belongs to ${uid}`);
-}
-
-function readdirOrNone(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
 }

@@ -1,9 +1,9 @@
 /** What differs between two versions of an installed service: the image, and the text of the unit files. */
 import { join } from 'node:path';
+import { listDirectory, readTextIfThere } from './host/files.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
-import { readIfThere, type Service, type ServiceVersion } from './services.ts';
-import { listDirectory } from './store/layout.ts';
+import type { Service, ServiceVersion } from './services.ts';
 
 export interface ServiceDiff {
   readonly service: string;
@@ -47,7 +47,7 @@ function unitTexts({ directory }: Service, { number }: ServiceVersion): Map<stri
   return new Map(
     listDirectory(units)
       .sort()
-      .map((name) => [name, (readIfThere(join(units, name)) ?? '').split('\n')]),
+      .map((name) => [name, (readTextIfThere(join(units, name)) ?? '').split('\n')]),
   );
 }
 

@@ -17,11 +17,11 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { listDirectory, readTextIfThere } from './host/files.ts';
 import { lockDirectory, type Waiting } from './host/lock.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { RuntimeSpec } from './oci/runtime-spec.ts';
-import { listDirectory } from './store/layout.ts';
 import { type UnitOrder, versionOfUnitFile } from './unit/service-files.ts';
 import { INSTANCE } from './unit/unit-name.ts';
 
@@ -92,7 +92,7 @@ export function readService(root: string, name: string): Service {
     .map(Number)
     .sort((a, b) => a - b)
     .flatMap((number) => readVersion(directory, number) ?? []);
-  const text = readIfThere(join(UNIT_DIR, `${name}.service`));
+  const text = readTextIfThere(join(UNIT_DIR, `${name}.service`));
   const number = text === undefined ? undefined : versionOfUnitFile(text, directory);
   return { name, directory, versions, current: versions.find((version) => version.number === number) };
 }
@@ -138,16 +138,12 @@ export async function lockService(root: string, name: string, waiting: Waiting):
 
 function readVersion(directory: string, number: number): ServiceVersion | undefined {
   const path = join(directory, String(number));
-  const text = readIfThere(join(path, 'service.json'));
+  const text = readTextIfThere(join(path, 'service.json'));
   if (text === undefined) return undefined;
-  const failed = readIfThere(join(path, 'failed'))?.trim();
+  const failed = readTextIfThere(join(path, 'failed'))?.trim();
   return {
     number,
     record: JSON.parse(text) as ServiceRecord,
     ...(failed === undefined ? {} : { failed }),
   };
-}
-
-export function readIfThere(path: string): string | undefined {
-  return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
 }

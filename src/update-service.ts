@@ -8,13 +8,13 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findContainer, healthOf } from './containers.ts';
+import { readTextIfThere } from './host/files.ts';
 import { addVersion, makeCurrent, prune, refuseEdited } from './install-service.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote, toOciError } from './oci/errors.ts';
 import { verdictMaxSeconds } from './oci/health-check.ts';
 import type { PreparedContainer } from './prepare-container.ts';
 import {
-  readIfThere,
   readService,
   type Service,
   type ServiceRequest,
@@ -222,7 +222,7 @@ async function stateOf(unit: string, manager: Manager): Promise<string> {
 }
 
 function runningDigest(name: string, runRoot: string): string | undefined {
-  const text = readIfThere(join(runRoot, 'containers', name, 'image.json'));
+  const text = readTextIfThere(join(runRoot, 'containers', name, 'image.json'));
   return text === undefined ? undefined : (JSON.parse(text) as { digest?: string }).digest;
 }
 

@@ -5,9 +5,10 @@
  * Invariant: a volume that a container or an installed service has is not removed. That is looked at under the store's
  * lock, which oci-run holds at a start.
  */
-import { lstatSync, readdirSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { listContainers } from './containers.ts';
+import { listDirectory } from './host/files.ts';
 import type { Waiting } from './host/lock.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { RuntimeSpec } from './oci/runtime-spec.ts';
@@ -66,14 +67,11 @@ export function noSuchVolume(name: string): OciError {
 
 /** Names with a dot in front are volumes that are being made. */
 function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory)
-      .filter((name) => !name.startsWith('.') && lstatSync(join(directory, name)).isDirectory())
-      .sort();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
+  const isDirectory = (name: string) =>
+    lstatSync(join(directory, name), { throwIfNoEntry: false })?.isDirectory() === true;
+  return listDirectory(directory)
+    .filter((name) => !name.startsWith('.') && isDirectory(name))
+    .sort();
 }
 
 function usersOf(path: string, { root }: Store, runRoot: string): string[] {

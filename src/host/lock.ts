@@ -7,6 +7,7 @@
 import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { escapeControl, OciError } from '../oci/errors.ts';
+import { isErrno } from './files.ts';
 import { LOCK_EX, LOCK_NB, LOCK_SH, tryFlock } from './syscalls.ts';
 
 export type LockMode = 'shared' | 'exclusive';
@@ -84,7 +85,7 @@ export async function lockPresentFile(
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    if (isErrno(error, 'ENOENT')) return undefined;
     throw error;
   }
   return lockOpened(fd, mode, what, waiting);
@@ -126,8 +127,7 @@ export function tryLockDirectory(path: string): Lock | undefined {
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   } catch (error) {
-    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? ''))
-      return undefined;
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return undefined;
     throw error;
   }
   if (tryLock(fd, 'exclusive') && leadsTo(path, fd)) return lockOf(fd);
@@ -139,12 +139,12 @@ function openDirectory(path: string): number | undefined {
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    if (!isErrno(error, 'EEXIST')) throw error;
   }
   try {
     return openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    if (isErrno(error, 'ENOENT')) return undefined;
     throw error;
   }
 }

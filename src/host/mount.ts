@@ -8,6 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { OciError, quote } from '../oci/errors.ts';
+import { isErrno } from './files.ts';
 import { koffi } from './koffi.ts';
 import { AT_EMPTY_PATH, AT_FDCWD, check, close, O_CLOEXEC } from './syscalls.ts';
 
@@ -77,10 +78,6 @@ let bound: ReturnType<typeof bind> | undefined;
 function libc() {
   bound ??= bind();
   return bound;
-}
-
-function isErrno(error: unknown, ...codes: string[]): boolean {
-  return codes.includes((error as NodeJS.ErrnoException).code ?? '');
 }
 
 function attributeBits(attributes: MountAttributes): number {

@@ -5,21 +5,9 @@
  * Invariant: the file is replaced as a whole, by a rename of a new file (0600, synced) beside it, under a kernel lock
  * on its directory; keys that we do not know stay. A crash leaves the old file, and at most a hidden new one.
  */
-import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  constants,
-  fchownSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  realpathSync,
-  renameSync,
-  statSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { replaceFile } from '../host/files.ts';
 import { lockDirectory, type Waiting } from '../host/lock.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { parseJson } from '../oci/json.ts';
@@ -181,7 +169,8 @@ async function edit<T>(
   const path = realPath(authFilePath(place));
   const directory = dirname(path);
   using _lock = await lockDirectory(directory, `the directory ${quote(directory)}`, place.waiting);
-  if (statSync(path, { throwIfNoEntry: false })?.isFile() === false)
+  const status = statSync(path, { throwIfNoEntry: false });
+  if (status?.isFile() === false)
     throw new OciError('CONFIG', `${quote(path)} is not a regular file`, {
       hint: 'Name another --authfile.',
     });
@@ -193,7 +182,11 @@ async function edit<T>(
   const auths = (document['auths'] ?? {}) as Record<string, unknown>;
   const result = await change(auths, file);
   if (Object.keys(auths).length > 0 || document['auths'] !== undefined) document['auths'] = auths;
-  if (JSON.stringify(document) !== before) replaceFile(path, `${JSON.stringify(document, null, '\t')}\n`);
+  if (JSON.stringify(document) !== before) {
+    // what root changes for a user stays the user's
+    const owner = process.geteuid!() === 0 ? status : undefined;
+    replaceFile(path, `${JSON.stringify(document, null, '\t')}\n`, 0o600, owner);
+  }
   return result;
 }
 
@@ -204,31 +197,5 @@ function realPath(path: string): string {
     return realpathSync(path);
   } catch {
     return join(realpathSync(dirname(path)), basename(path));
-  }
-}
-
-function replaceFile(path: string, text: string): void {
-  const directory = dirname(path);
-  const temporary = join(directory, `.${basename(path)}.${randomBytes(8).toString('hex')}`);
-  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_DIRECTORY } = constants;
-  const fd = openSync(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-  try {
-    const old = statSync(path, { throwIfNoEntry: false });
-    // What root changes for a user stays the user's.
-    if (old !== undefined && process.geteuid!() === 0) fchownSync(fd, old.uid, old.gid);
-    writeFileSync(fd, text);
-    fsyncSync(fd);
-    renameSync(temporary, path);
-  } catch (error) {
-    unlinkSync(temporary);
-    throw error;
-  } finally {
-    closeSync(fd);
-  }
-  const directoryFd = openSync(directory, O_RDONLY | O_DIRECTORY);
-  try {
-    fsyncSync(directoryFd);
-  } finally {
-    closeSync(directoryFd);
   }
 }

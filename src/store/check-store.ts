@@ -9,6 +9,7 @@ import { basename, join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
+import { listDirectory } from '../host/files.ts';
 import { type ChainID, type Digest, digestHex, digestOfHex } from '../oci/digest.ts';
 import { quote } from '../oci/errors.ts';
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
@@ -27,15 +28,7 @@ import {
   readImageRecord,
 } from './images.ts';
 import { listLayerHexes, SKELETON_DIRECTORIES } from './layers.ts';
-import {
-  formatOfFile,
-  hexOfImageFile,
-  imagePath,
-  type Layout,
-  listDirectory,
-  nameOfTagFile,
-  SKELETON,
-} from './layout.ts';
+import { formatOfFile, hexOfImageFile, imagePath, type Layout, nameOfTagFile, SKELETON } from './layout.ts';
 import { problemOf } from './problem.ts';
 import { type StreamKey, streamKey } from './streams.ts';
 

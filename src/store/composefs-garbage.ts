@@ -6,10 +6,11 @@
 import { readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
+import { listDirectory } from '../host/files.ts';
 import type { Digest } from '../oci/digest.ts';
 import { diskUsage } from './disk-usage.ts';
 import { listImageHexes, readImageRecord } from './images.ts';
-import { formatOfFile, imagePath, type Layout, listDirectory } from './layout.ts';
+import { formatOfFile, imagePath, type Layout } from './layout.ts';
 import { contentBySha256, objectPath, objectPaths } from './objects.ts';
 import { listStreams, readStream, streamFileName, streamKey, streamsDirectory } from './streams.ts';
 

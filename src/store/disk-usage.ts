@@ -4,6 +4,7 @@
  * What a file system shares below that (reflinks, compression) is counted as the file system tells it.
  */
 import { lstatSync } from 'node:fs';
+import { isErrno } from '../host/files.ts';
 import { walkTree } from './walk-tree.ts';
 
 export const BLOCK_BYTES = 512;
@@ -34,7 +35,7 @@ export function usageCounter(): UsageCounter {
           unreadable() {}, // it has no size that we could know
         });
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error; // it has just gone
+        if (!isErrno(error, 'ENOENT')) throw error; // it has just gone
       }
       return blocks * BLOCK_BYTES;
     },

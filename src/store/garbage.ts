@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, renameSync, statSync, utimesSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { listDirectory, syncDirectory } from '../host/files.ts';
 import { type Digest, digestOfHex } from '../oci/digest.ts';
 import { toOciError } from '../oci/errors.ts';
 import { composefsGarbage, removeComposefsGarbage } from './composefs-garbage.ts';
@@ -15,14 +16,7 @@ import { diskUsage } from './disk-usage.ts';
 import { listLinks } from './image-links.ts';
 import { linkedLayerHexes, listImageHexes } from './images.ts';
 import { listLayerHexes } from './layers.ts';
-import {
-  formatOfFile,
-  imageFileName,
-  imagePath,
-  type Layout,
-  listDirectory,
-  syncDirectory,
-} from './layout.ts';
+import { formatOfFile, imageFileName, imagePath, type Layout } from './layout.ts';
 import { visitLeftOverBlobs } from './partial-blob.ts';
 import { removeAny } from './remove-tree.ts';
 import { visitLeftOverStages } from './stage.ts';

@@ -15,6 +15,7 @@ import {
   utimesSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
+import { isErrno, listDirectory, syncDirectory } from '../host/files.ts';
 import { type Digest, digestHex, digestOfHex } from '../oci/digest.ts';
 import {
   formatOfFile,
@@ -22,10 +23,8 @@ import {
   imageFileName,
   imagePath,
   type Layout,
-  listDirectory,
   nameOfTagFile,
   type StoreFormat,
-  syncDirectory,
   tagFileName,
 } from './layout.ts';
 import { openPrivateStage } from './stage.ts';
@@ -41,8 +40,8 @@ function readFile(layout: Layout, kind: LinkKind, name: string, format: StoreFor
   try {
     return hexOfImageFile(basename(readlinkSync(join(layout[kind], tagFileName(name, format)))));
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'EINVAL' || code === 'USAGE') return undefined;
+    // USAGE: of a name that no file can have
+    if (isErrno(error, 'ENOENT', 'EINVAL', 'USAGE')) return undefined;
     throw error;
   }
 }
@@ -120,6 +119,6 @@ export function startGrace(layout: Layout, hex: string): void {
   try {
     utimesSync(imagePath(layout, hex), now, now);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (!isErrno(error, 'ENOENT')) throw error;
   }
 }

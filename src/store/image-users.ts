@@ -7,8 +7,9 @@
  * Invariant: a record is written under the shared lock of the store before the image is used, so whoever holds the
  * exclusive lock sees every user. A record of an earlier boot counts for nothing.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isErrno, listDirectory } from '../host/files.ts';
 import type { Digest } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 
@@ -69,7 +70,7 @@ function readRecords(
   directory: string,
   file: string,
 ): { name: string; directory: string; record: UseRecord }[] {
-  return entries(directory).flatMap((name) => {
+  return listDirectory(directory).flatMap((name) => {
     const path = join(directory, name, file);
     try {
       return [
@@ -80,8 +81,7 @@ function readRecords(
         },
       ];
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code;
-      if (code === 'ENOENT' || code === 'ENOTDIR') return [];
+      if (isErrno(error, 'ENOENT', 'ENOTDIR')) return [];
       // Deleting layers below a container we cannot identify would be worse than refusing.
       throw new OciError(
         'IO_ERROR',
@@ -93,15 +93,6 @@ function readRecords(
       );
     }
   });
-}
-
-function entries(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
 }
 
 const HOW_TO_STOP: Record<ImageUser['kind'], (name: string) => string> = {

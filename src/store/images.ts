@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
+import { listDirectory, syncDirectory, syncFileSystem } from '../host/files.ts';
 import type { Waiting } from '../host/lock.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { type ChainID, chainIDs, type DiffID, type Digest, digestHex, verifyDigest } from '../oci/digest.ts';
@@ -28,11 +29,8 @@ import {
   imagePath,
   type Layout,
   layerLinkName,
-  listDirectory,
   SKELETON,
   type StoreFormat,
-  syncDirectory,
-  syncFileSystem,
 } from './layout.ts';
 import { problemOf } from './problem.ts';
 import { claimStage } from './stage.ts';

@@ -6,17 +6,11 @@
  */
 import { chmodSync, existsSync, lchownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { listDirectory, syncDirectory, syncFileSystem } from '../host/files.ts';
 import type { Waiting } from '../host/lock.ts';
 import { type ChainID, type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { FOREIGN_UID_BASE } from '../oci/limits.ts';
-import {
-  type Layout,
-  layerDirectory,
-  listDirectory,
-  SKELETON,
-  syncDirectory,
-  syncFileSystem,
-} from './layout.ts';
+import { type Layout, layerDirectory, SKELETON } from './layout.ts';
 import { claimStage, openPrivateStage, type Stage } from './stage.ts';
 
 /** layer.json */

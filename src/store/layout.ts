@@ -36,7 +36,6 @@ import {
   closeSync,
   existsSync,
   fstatSync,
-  fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -45,7 +44,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { syncfs } from '../host/syscalls.ts';
+import { isErrno } from '../host/files.ts';
 import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { NAME_MAX_BYTES } from '../oci/limits.ts';
@@ -114,7 +113,7 @@ export function openLayout(root: string, create: boolean): Layout | undefined {
     real = realpathSync(path);
     checkRoot(real, create);
   } catch (error) {
-    if (!create && (error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    if (!create && isErrno(error, 'ENOENT')) return undefined;
     throw error;
   }
   const layout = layoutBelow(real);
@@ -139,7 +138,7 @@ function makeRoot(path: string): void {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    if (!isErrno(error, 'EEXIST')) throw error;
   }
 }
 
@@ -192,7 +191,7 @@ function checkFormat(root: string, create: boolean): void {
   try {
     format = readFileSync(file, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if (!isErrno(error, 'ENOENT')) throw error;
   }
   // Missing or empty: a new store, maybe one that another process is making at this moment.
   if (format === '' && create) writeFileSync(file, FORMAT, { mode: 0o600 });
@@ -276,34 +275,4 @@ export function nameOfTagFile(fileName: string): string | undefined {
 
 function percent(byte: number): string {
   return `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
-}
-
-/** The names in a directory of the store; none where it is not there. */
-export function listDirectory(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
-}
-
-/** Makes the entries of a directory durable. */
-export function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Writes back the whole file system that `path` is on: one call instead of an fsync for each file. */
-export function syncFileSystem(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    syncfs(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

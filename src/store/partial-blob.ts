@@ -17,9 +17,10 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { listDirectory } from '../host/files.ts';
 import { leadsTo, tryLock } from '../host/lock.ts';
 import { type Digest, digestHex } from '../oci/digest.ts';
-import { type Layout, listDirectory } from './layout.ts';
+import type { Layout } from './layout.ts';
 import { removeAny } from './remove-tree.ts';
 
 export interface PartialBlob {

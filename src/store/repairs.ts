@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
+import { syncDirectory, syncFileSystem } from '../host/files.ts';
 import type { Waiting } from '../host/lock.ts';
 import { type ChainID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError } from '../oci/errors.ts';
@@ -37,14 +38,7 @@ import {
   writeImage,
 } from './images.ts';
 import { hasLayer, type LayerStage, openLayerReplacement, replaceSkeleton } from './layers.ts';
-import {
-  formatOfFile,
-  imagePath,
-  type Layout,
-  type StoreFormat,
-  syncDirectory,
-  syncFileSystem,
-} from './layout.ts';
+import { formatOfFile, imagePath, type Layout, type StoreFormat } from './layout.ts';
 import { commitObjects, type ObjectPaths, objectPath, objectPaths } from './objects.ts';
 import { removeTree } from './remove-tree.ts';
 import { openPrivateStage } from './stage.ts';

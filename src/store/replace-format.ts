@@ -6,6 +6,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { syncDirectory, syncFileSystem } from '../host/files.ts';
 import { type Digest, digestHex } from '../oci/digest.ts';
 import { composefsGarbage, removeComposefsGarbage } from './composefs-garbage.ts';
 import { fillComposefsImage } from './composefs-images.ts';
@@ -20,7 +21,7 @@ import {
   writeImage,
 } from './images.ts';
 import { ensureSkeleton } from './layers.ts';
-import { imageFileName, type Layout, type StoreFormat, syncDirectory, syncFileSystem } from './layout.ts';
+import { imageFileName, type Layout, type StoreFormat } from './layout.ts';
 import { openPrivateStage } from './stage.ts';
 
 /** `image` is in `layout`, and its layers in the new format are all in place; `tables`: of pullStreams(). */

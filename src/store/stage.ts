@@ -9,10 +9,11 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, constants, openSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { toByteString } from '../archive/byte-string.ts';
+import { isErrno, listDirectory } from '../host/files.ts';
 import { type Lock, leadsTo, lockDirectory, tryLock, type Waiting } from '../host/lock.ts';
 import { AT_FDCWD, check, RENAME_EXCHANGE, renameat2 } from '../host/syscalls.ts';
 import { quote } from '../oci/errors.ts';
-import { type Layout, listDirectory } from './layout.ts';
+import type { Layout } from './layout.ts';
 import { removeAny, removeTree } from './remove-tree.ts';
 
 export interface Stage {
@@ -102,7 +103,7 @@ export function visitLeftOverStages(layout: Layout, visit: (path: string) => voi
     try {
       fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') visit(path); // no directory, so no stage
+      if (!isErrno(error, 'ENOENT')) visit(path); // no directory, so no stage
       continue;
     }
     try {

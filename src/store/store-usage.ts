@@ -1,13 +1,14 @@
 /** Bytes on the disk: of each image what it alone has and what it shares, and of the whole store. */
 import { lstatSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { listDirectory } from '../host/files.ts';
 import { type Digest, digestHex, digestOfHex } from '../oci/digest.ts';
 import { composefsImages, listObjects, objectsOfStream } from './composefs-garbage.ts';
 import { BLOCK_BYTES, usageCounter } from './disk-usage.ts';
 import { listLinks } from './image-links.ts';
 import { linkedLayerHexes, listImageHexes } from './images.ts';
 import { listLayerHexes } from './layers.ts';
-import { imagePath, type Layout, listDirectory } from './layout.ts';
+import { imagePath, type Layout } from './layout.ts';
 import { listStreams } from './streams.ts';
 
 export interface ImageUsage {

@@ -10,6 +10,7 @@
  */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { listDirectory, syncDirectory } from '../host/files.ts';
 import { type Lock, lockFile, lockPresentFile, type Waiting } from '../host/lock.ts';
 import { syncfs } from '../host/syscalls.ts';
 import { type ChainID, type DiffID, type Digest, digestHex, digestOfHex } from '../oci/digest.ts';
@@ -46,10 +47,8 @@ import {
   imagePath,
   type Layout,
   layoutBelow,
-  listDirectory,
   openLayout,
   type StoreFormat,
-  syncDirectory,
   tagFileName,
 } from './layout.ts';
 import { objectPaths } from './objects.ts';

@@ -11,9 +11,10 @@ import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { LayerRecord } from '../composefs/inode.ts';
 import { formatRecord, parseRecord } from '../composefs/layer-record.ts';
+import { listDirectory } from '../host/files.ts';
 import { type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
-import { type Layout, listDirectory } from './layout.ts';
+import type { Layout } from './layout.ts';
 import { problemOf } from './problem.ts';
 
 /**
