@@ -44,6 +44,7 @@ export async function execInContainer(
     ],
     terminal?.slave,
   );
+  const ended = endOf(gated);
   try {
     await manager.attach(`${container.unit}.service`, payloadSubgroup(container.spec), [gated.pid!]);
   } catch (error) {
@@ -53,11 +54,18 @@ export async function execInContainer(
   terminal?.started();
   const joined = terminal?.join(true);
   (gated.stdio[3] as NodeJS.WritableStream).end('\n');
+  await joined;
+  return ended;
+}
+
+/** Its exit status, or 128 + the signal. Listens from now on: it may be killed while something else is awaited. */
+function endOf(gated: ChildProcess): Promise<number> {
   const ended = new Promise<number>((resolve, reject) => {
     gated.on('error', reject);
     gated.on('close', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]));
   });
-  await joined;
+  ended.catch(() => {}); // for whoever awaits it
+  gated.stdio[3]?.on('error', () => {}); // nobody reads the line any more, which its end tells
   return ended;
 }
 
