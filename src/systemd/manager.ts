@@ -8,6 +8,7 @@ import { type Bus, BusError, type CallTarget, connectBus, unwrap, variant } from
 const SYSTEMD = 'org.freedesktop.systemd1';
 /** How systemd writes "not set" and "no limit". */
 export const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
+const INVOCATION_ID_BYTES = 16;
 const MANAGER: CallTarget = {
   destination: SYSTEMD,
   path: '/org/freedesktop/systemd1',
@@ -337,32 +338,37 @@ async function wasRunning(bus: Bus, unit: string): Promise<boolean> {
 /** Why a start job failed: the words of the unit that failed, which is the first helper when that is a dependency. */
 async function startFailure(bus: Bus, unit: string, helper: string, jobResult: string): Promise<OciError> {
   const failed = jobResult === 'dependency' ? helper : unit;
-  const path = unitPath(failed);
-  const invocation = await getProperty(bus, path, `${SYSTEMD}.Unit`, 'InvocationID').catch(() => undefined);
-  const invocationID = invocation instanceof Uint8Array ? Buffer.from(invocation).toString('hex') : '';
-  const status = await getProperty(bus, path, `${SYSTEMD}.Service`, 'ExecMainStatus').catch(() => undefined);
-  const socket = failed.endsWith('.socket');
-  const result = await getProperty(bus, path, `${SYSTEMD}.${socket ? 'Socket' : 'Service'}`, 'Result').catch(
-    () => undefined,
-  );
-  const { lastMessages } = await import('./journal.ts');
-  const messages = /^[0-9a-f]{32}$/.test(invocationID) ? await lastMessages(failed, invocationID, 5) : [];
+  const messages = await journalOf(bus, failed);
   const why =
-    (jobResult === 'canceled' ? 'it was stopped meanwhile' : undefined) ??
-    messages.at(-1) ??
-    (jobResult === 'dependency'
-      ? 'its setup failed'
-      : socket
-        ? 'systemd cannot listen there'
-        : result === 'timeout'
-          ? 'it was not ready in time'
-          : result === 'protocol'
-            ? 'the payload ended and did not say that it was ready'
-            : `exit status ${status ?? 'unknown'}`);
+    jobResult === 'canceled'
+      ? 'it was stopped meanwhile'
+      : (messages.at(-1) ?? (await howItFailed(bus, failed, jobResult)));
   return new OciError('UNAVAILABLE', `unit ${quote(unit)} failed to start: ${why}`, {
     hint: `See the whole story with: journalctl -u ${failed}.`,
     ...(messages.length > 1 ? { detail: messages.join('\n') } : {}),
   });
+}
+
+/** What a unit said in its last start, oldest first. */
+async function journalOf(bus: Bus, unit: string): Promise<string[]> {
+  const invocation = await getProperty(bus, unitPath(unit), `${SYSTEMD}.Unit`, 'InvocationID').catch(
+    () => undefined,
+  );
+  if (!(invocation instanceof Uint8Array) || invocation.length !== INVOCATION_ID_BYTES) return [];
+  const { lastMessages } = await import('./journal.ts');
+  return lastMessages(unit, Buffer.from(invocation).toString('hex'), 5);
+}
+
+/** For a unit that said nothing. */
+async function howItFailed(bus: Bus, unit: string, jobResult: string): Promise<string> {
+  if (jobResult === 'dependency') return 'its setup failed';
+  if (unit.endsWith('.socket')) return 'systemd cannot listen there';
+  const get = (name: string) =>
+    getProperty(bus, unitPath(unit), `${SYSTEMD}.Service`, name).catch(() => undefined);
+  const [result, status] = await Promise.all([get('Result'), get('ExecMainStatus')]);
+  if (result === 'timeout') return 'it was not ready in time';
+  if (result === 'protocol') return 'the payload ended and did not say that it was ready';
+  return `exit status ${status ?? 'unknown'}`;
 }
 
 /** One by one: there are 500 in all, and to read them takes longer than to start a container. */
