@@ -1,7 +1,8 @@
 /** The story of `ocictl fsck`: looks at everything, and with `repair` mends what it can. */
 import type { Waiting } from './host/lock.ts';
 import type { Digest } from './oci/digest.ts';
-import { type Mended, type RepairOptions, repairStore } from './repair.ts';
+import { type RepairOptions, repairStore } from './repair.ts';
+import type { Mended } from './repair-outcomes.ts';
 import type { CheckedStore } from './store/check-store.ts';
 import type { Store } from './store/store.ts';
 
@@ -10,7 +11,7 @@ export interface FsckResult extends Omit<CheckedStore, 'damage'> {
 }
 
 /** Of the whole store, or of `images` with their layers and names. */
-export async function checkStore(
+export async function fsckStore(
   store: Store,
   images: readonly Digest[] | undefined,
   waiting: Waiting,

@@ -4,15 +4,14 @@
  *
  * Invariant: documents given out have the digests that lead to them.
  */
-import type { Descriptor } from './oci/descriptor.ts';
-import { type Digest, verifyDigest } from './oci/digest.ts';
+import { type Digest, digestHex, verifyDigest } from './oci/digest.ts';
 import { OciError, toOciError } from './oci/errors.ts';
 import { parseImageConfig } from './oci/image-config.ts';
-import { CONFIG_MAX_BYTES } from './oci/limits.ts';
 import { parseManifestOrIndex } from './oci/manifest.ts';
 import type { ImageSource } from './source/image-source.ts';
 import { fullName } from './source/local-name.ts';
 import { openSource, type SourceOptions } from './source/open-source.ts';
+import { fetchConfig } from './source/resolve-image.ts';
 import type { ImageDocuments } from './store/images.ts';
 import type { Remains } from './store/repairs.ts';
 import type { Store } from './store/store.ts';
@@ -65,8 +64,27 @@ export function openSources(options: SourceOptions, signal: AbortSignal): Source
   };
 }
 
+/** Every image whose documents are whole, here or at its source; `onDamaged` hears of the others. */
+export async function knowImages(
+  store: Store,
+  sources: Sources,
+  onDamaged: (hex: string, error: unknown) => void,
+): Promise<KnownImage[]> {
+  const { images, damaged } = store.listImages();
+  const own = images.filter((image) => image.store === store.root);
+  const known: KnownImage[] = [];
+  for (const { digest, names } of [...own, ...damaged]) {
+    try {
+      known.push(await knowImage(store, digest, names, sources));
+    } catch (error) {
+      onDamaged(digestHex(digest), error);
+    }
+  }
+  return known;
+}
+
 /** Throws where its documents are damaged and no source has them. */
-export async function knowImage(
+async function knowImage(
   store: Store,
   digest: Digest,
   names: readonly string[],
@@ -106,7 +124,7 @@ async function getDocuments(
   const rawConfig =
     intact(remains.rawConfig, config.digest) ??
     store.localDocument(config.digest) ??
-    (await sources.ask(from, 'the configuration', (source) => readConfig(source, config)));
+    (await sources.ask(from, 'the configuration', (source) => fetchConfig(source, config)));
   return { rawManifest, rawConfig };
 }
 
@@ -117,18 +135,4 @@ function intact(bytes: Uint8Array | undefined, digest: Digest): Uint8Array | und
   } catch {
     return undefined;
   }
-}
-
-async function readConfig(source: ImageSource, descriptor: Descriptor): Promise<Uint8Array> {
-  const { body } = await source.openBlob(descriptor);
-  const pieces: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const piece of body) {
-    bytes += piece.length;
-    if (bytes > CONFIG_MAX_BYTES) throw new OciError('BAD_IMAGE', 'the configuration is too large');
-    pieces.push(Uint8Array.from(piece));
-  }
-  const config = Buffer.concat(pieces);
-  verifyDigest(config, descriptor.digest, 'image configuration');
-  return config;
 }

@@ -1,7 +1,7 @@
 /** ocictl du, gc, fsck: how large the store is, what of it nobody needs, and whether it is sound. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { OciError, quote } from '../oci/errors.ts';
-import type { Mended } from '../repair.ts';
+import type { Mended } from '../repair-outcomes.ts';
 import { interruptSignal } from './interrupt.ts';
 import { outputFor } from './main.ts';
 import {
@@ -144,7 +144,7 @@ async function fsck(names: readonly string[], command: Command): Promise<void> {
   const { options: common, store, places, digests } = await open(names, command);
   const options = common as CommonOptions & RegistryOptions & { repair?: boolean };
   const signal = interruptSignal();
-  const { checkStore } = await import('../fsck.ts');
+  const { fsckStore } = await import('../fsck.ts');
   const repair = {
     runRoot: places.runRoot,
     source: await sourceOptionsFrom(options, output.note),
@@ -154,7 +154,7 @@ async function fsck(names: readonly string[], command: Command): Promise<void> {
   const { layers, images, damage } =
     store === undefined
       ? { layers: 0, images: 0, damage: [] }
-      : await checkStore(
+      : await fsckStore(
           store,
           digests,
           waitingFrom(options, output, signal),

@@ -81,10 +81,10 @@ async function resolveManifest(
 }
 
 /** Another mirror is asked where one has wrong bytes. */
-async function fetchConfig(
+export async function fetchConfig(
   source: ImageSource,
   descriptor: Descriptor,
-  local: LocalBytes,
+  local: LocalBytes = () => undefined,
 ): Promise<Uint8Array> {
   const what = `image configuration ${descriptor.digest}`;
   const here = descriptor.data ?? local(descriptor);
@@ -121,11 +121,7 @@ function checkPlatform(config: ImageConfig, wanted: Platform, source: ImageSourc
 }
 
 /** The whole of a small blob, not yet verified. Throws BAD_IMAGE where it claims more than maxBytes. */
-export async function readBlob(
-  source: ImageSource,
-  descriptor: Descriptor,
-  maxBytes: number,
-): Promise<Uint8Array> {
+async function readBlob(source: ImageSource, descriptor: Descriptor, maxBytes: number): Promise<Uint8Array> {
   if (descriptor.size > maxBytes)
     throw new OciError(
       'BAD_IMAGE',

@@ -70,20 +70,19 @@ export interface StreamReplacement {
   discard(): void;
 }
 
-function namesOneOf(layout: Layout, stream: string, objects: ReadonlySet<string>): boolean {
-  try {
-    return [...objectsOfStream(layout, stream)].some((object) => objects.has(object));
-  } catch {
-    return false;
-  }
-}
-
 export type Repairs = ReturnType<typeof repairsOf>;
 
 export function repairsOf(layout: Layout, findTree: FindTree) {
   const read = (digest: Digest, file: string): Buffer | undefined => {
     try {
       return readFileSync(join(imagePath(layout, digestHex(digest)), '.oci', file));
+    } catch {
+      return undefined;
+    }
+  };
+  const layerOf = (digest: Digest, index: number): ImageRecord['layers'][number] | undefined => {
+    try {
+      return readImageRecord(layout, digestHex(digest)).layers[index];
     } catch {
       return undefined;
     }
@@ -117,22 +116,14 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
 
     /** By what the image keeps a layer; undefined where its record is damaged. */
     streamKeyOf(digest: Digest, index: number): StreamKey | undefined {
-      try {
-        const layer = readImageRecord(layout, digestHex(digest)).layers[index];
-        return layer && streamKey(layer);
-      } catch {
-        return undefined;
-      }
+      const layer = layerOf(digest, index);
+      return layer && streamKey(layer);
     },
 
     /** The table of contents that vouches for a layer, if one does. */
     tableOf(digest: Digest, index: number): { toc?: Digest } {
-      try {
-        const toc = readImageRecord(layout, digestHex(digest)).layers[index]?.toc;
-        return toc === undefined ? {} : { toc };
-      } catch {
-        return {};
-      }
+      const toc = layerOf(digest, index)?.toc;
+      return toc === undefined ? {} : { toc };
     },
 
     /** Whether the stream names one of the objects; not where it is damaged. */
@@ -180,7 +171,8 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
         return checkVerityFile(objectPath(objectPaths(layout), object), object) === undefined;
       }
       try {
-        return objectsOfStream(layout, hex).size >= 0;
+        objectsOfStream(layout, hex);
+        return true;
       } catch {
         return false;
       }
@@ -247,4 +239,12 @@ export function repairsOf(layout: Layout, findTree: FindTree) {
       if (checkLinks(layout, 'tags').some((damage) => damage.name === name)) removeLink(layout, 'tags', name);
     },
   };
+}
+
+function namesOneOf(layout: Layout, stream: string, objects: ReadonlySet<string>): boolean {
+  try {
+    return [...objectsOfStream(layout, stream)].some((object) => objects.has(object));
+  } catch {
+    return false;
+  }
 }
