@@ -16,7 +16,10 @@ const command: Process = {
   user: { uid: 0, gid: 0 },
 } as unknown as Process;
 
-const container = { unit: 'web', spec: { process: command, mounts: [], linux: {} } } as unknown as ContainerRecord;
+const container = {
+  unit: 'web',
+  spec: { process: command, mounts: [], linux: {} },
+} as unknown as ContainerRecord;
 
 test('its end is heard of even when it comes before it was let go', async () => {
   const killed = {
