@@ -16,7 +16,8 @@ import { type ContainerRecord, requirePid } from './containers.ts';
 import { containerEnd, type End, hostEnd } from './copy/ends.ts';
 import { type IdMap, parseIdMap } from './copy/id-map.ts';
 import { readTree } from './copy/read-tree.ts';
-import { createTreeWriter, type Target } from './copy/write-tree.ts';
+import { createTreeWriter, type Target, type TreeWriter } from './copy/write-tree.ts';
+import { withFileIds } from './host/fs-ids.ts';
 import {
   AT_FDCWD,
   check,
@@ -99,6 +100,7 @@ function copyIn(
     owner: (entry) => ownerInside(archive || source === '-' ? entry : { ...entry, ...user }, view),
     mayWriteIn: (uid) => view.uids.toInside(uid) !== undefined,
     modeMask: archive || source === '-' ? 0o7777 : 0o777,
+    makes: asRootInside(view),
   };
   return source === '-'
     ? unpack(input, view.end, destination, target)
@@ -112,7 +114,16 @@ function copyOut({ source, destination, archive, write }: CopyRequest, view: Vie
     owner: ({ uid, gid }) => (archive ? { uid, gid } : me),
     mayWriteIn: () => true,
     modeMask: 0o777,
+    makes: (work) => work(),
   });
+}
+
+/** Volumes take files of the container's own ids only. */
+function asRootInside({ uids, gids }: View): TargetRules['makes'] {
+  const uid = uids.toHost(0);
+  const gid = gids.toHost(0);
+  if (uid === undefined || gid === undefined) return (work) => work();
+  return (work) => withFileIds(uid, gid, work);
 }
 
 function ownerInside({ uid, gid, path }: TarEntry, { uids, gids }: View): { uid: number; gid: number } {
@@ -148,20 +159,47 @@ async function unpack(
   const path = toByteString(destination);
   const fd = to.open(path, O_PATH | O_DIRECTORY);
   if (fd < 0) throw notFound(destination, 'is no directory');
-  const writer = createTreeWriter({ ...rules, directory: (below) => to.directoryBelow(path, fd, below) });
+  const writer = openWriter(to, path, fd, rules);
   try {
     const parser = createTarParser(writer);
     for await (const chunk of input) parser.push(chunk);
     parser.end();
     writer.finish();
     return writer.leftOut;
+  } catch (error) {
+    throw error instanceof OciError && error.code === 'BAD_ARCHIVE' ? badStream(error) : error;
   } finally {
     writer.close();
     close(fd);
   }
 }
 
-type TargetRules = Omit<Target, 'directory'>;
+/** The archive is not an image's, of which the parser speaks. */
+function badStream(error: OciError): OciError {
+  return new OciError(error.code, error.message, {
+    hint: 'Pass a whole tar stream, as tar -c makes it.',
+    cause: error,
+  });
+}
+
+interface TargetRules extends Omit<Target, 'directory'> {
+  /** Has the work done by whom the files are made. */
+  makes<Result>(work: () => Result): Result;
+}
+
+function openWriter(to: End, path: string, fd: number, { makes, ...rules }: TargetRules): TreeWriter {
+  const writer = createTreeWriter({ ...rules, directory: (below) => to.directoryBelow(path, fd, below) });
+  return {
+    get leftOut() {
+      return writer.leftOut;
+    },
+    entry: (entry) => makes(() => writer.entry(entry)),
+    data: (bytes, offset) => makes(() => writer.data(bytes, offset)),
+    end: () => makes(() => writer.end()),
+    finish: () => makes(() => writer.finish()),
+    close: () => makes(() => writer.close()),
+  };
+}
 
 function copyTree(
   from: End,
@@ -174,7 +212,7 @@ function copyTree(
   const opened = openSource(from, source);
   try {
     const { path, fd, name } = openDestination(to, destination, opened);
-    const writer = createTreeWriter({ ...rules, directory: (below) => to.directoryBelow(path, fd, below) });
+    const writer = openWriter(to, path, fd, rules);
     try {
       const { leftOut } = readTree(opened.fd, name, ids, writer);
       writer.finish();

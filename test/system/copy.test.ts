@@ -143,6 +143,30 @@ test('in: of the container’s user, whole, in the place of a link; never where 
   assert.ok(base > 0);
 });
 
+test('in: where ids are mapped, into volumes, directories of the unit, and those of the host with their owners', async () => {
+  await outside('mkdir -p mapped; chown 1000:1001 mapped; mkdir -p once/d; echo in >once/d/file');
+  const mounts = ['-v', 'copied-to:/volume', '--state-dir', '/state', '-v', '/tmp/copy/mapped:/mapped:idmap'];
+  const run = ['oci-run', '--quiet', '--unit', 'volumes', '--user', '1000:1001', ...mounts];
+  stdoutOf(await machine.run([...run, '--stop-signal', 'KILL', BUSYBOX, 'sleep', '600']));
+  const stat = ['sh', '-c', 'cd "$0"; stat -c "%n %u:%g" once/d once/d/file; cat once/d/file'];
+  try {
+    for (const place of ['/volume', '/state', '/mapped', '/tmp']) {
+      stdoutOf(await cp('/tmp/copy/once', `volumes:${place}/`));
+      assert.equal(
+        stdoutOf(await machine.run(['ocictl', 'exec', 'volumes', ...stat, place])),
+        'once/d 1000:1001\nonce/d/file 1000:1001\nin\n',
+        place,
+      );
+    }
+    assert.equal(await outside("stat -c '%U:%G' once/d/file"), 'root:root');
+    assert.equal(await outside("stat -c '%u:%g' mapped/once/d/file"), '1000:1001');
+  } finally {
+    await machine.script('systemctl stop volumes; rm -rf /var/lib/private/volumes /var/lib/volumes');
+  }
+  const removed = 'for i in $(seq 300); do ocictl volume rm copied-to && exit; sleep 0.1; done; exit 1';
+  stdoutOf(await machine.script(removed));
+});
+
 test('tar streams keep the owners, as the container counts them', async () => {
   assert.equal(
     await outside("ocictl cp copied:/data/dir/sub - | tar -tv --numeric-owner | awk '{print $1, $2, $6}'; "),
@@ -165,6 +189,12 @@ test('tar streams keep the owners, as the container counts them', async () => {
     'mkdir -p x; echo x >x/f; tar -c -P --transform "s,x/f,../../tmp/copy/host/f," x/f | ocictl cp - copied:/data';
   const { status, stderr } = await machine.script(`cd /tmp/copy; ${evil}`);
   assert.equal(status, 65, stderr);
+  const garbage = await machine.script('echo garbage | ocictl cp - copied:/data');
+  assert.equal(garbage.status, 65);
+  assert.equal(
+    garbage.stderr,
+    'ocictl: tar header at byte 0: the archive is cut short\nhint: Pass a whole tar stream, as tar -c makes it.\n',
+  );
 });
 
 test('a container that exchanges directories for links all the time gets nothing out of it', async () => {
