@@ -10,6 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { claimBundle } from './claim-bundle.ts';
+import { tryLockDirectory } from './host/lock.ts';
 import type { Terminal } from './host/terminal.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
@@ -18,7 +19,7 @@ import type { PreparedContainer } from './prepare-container.ts';
 import type { UseRecord } from './store/image-users.ts';
 import type { Store } from './store/store.ts';
 import type { Manager, ServiceEnd, TransientUnit } from './systemd/manager.ts';
-import { haveEnded } from './systemd/systemctl.ts';
+import { hasEnded, haveEnded, unitStates } from './systemd/systemctl.ts';
 import type { UnitSettings } from './unit/container-units.ts';
 import { mountDir } from './unit/context.ts';
 import { HEALTH_SCRIPT } from './unit/health.ts';
@@ -45,6 +46,7 @@ export async function startContainer(
   attach?: (terminal: Terminal) => void,
 ): Promise<void> {
   checkHost();
+  await waitWhileEnding(container, manager);
   // under the store's lock, so that no removal of images comes between their lookup and the record of their use
   using _store = await image?.store.lock('shared');
   if (image !== undefined && ![image.digest, ...(image.also ?? [])].every(image.store.hasImage))
@@ -116,6 +118,26 @@ export async function waitForContainer(
 
 function transient({ name, settings }: UnitSettings): TransientUnit {
   return { name, properties: settings };
+}
+
+/** One of this name that has just been stopped is gone a moment later: ending-containers.ts. */
+async function waitWhileEnding(
+  { unit, bundleDir, units }: PreparedContainer,
+  manager: Manager,
+): Promise<void> {
+  if (!isFree(bundleDir)) return;
+  const { payload, setup } = units;
+  // behind a socket the setup outlives the payload
+  const states = unitStates([payload.name, `${unit}.socket`]);
+  const [setupState = ''] = unitStates([setup.name]);
+  if (states.every(hasEnded) && /^(active|deactivating)$/.test(setupState))
+    await manager.waitUntilInactive(setup.name, TEARDOWN_MAX_MS);
+}
+
+/** Whether it is there and no oci-run holds it. */
+function isFree(bundleDir: string): boolean {
+  using lock = tryLockDirectory(bundleDir);
+  return lock !== undefined;
 }
 
 /** Throws EXISTS where the name is taken. */

@@ -48,12 +48,14 @@ export async function removeVolumes(
   const there = new Set(namesIn(directory));
   for (const name of names) {
     if (!there.has(name)) throw noSuchVolume(name);
-    const [user] = usersOf(join(directory, name), store, runRoot);
+    const users = usersOf(join(directory, name), store, runRoot);
+    const [user] = users;
     if (user !== undefined)
       throw new OciError('BUSY', `volume ${quote(name)} is in use by ${quote(`${user}.service`)}`, {
         hint: isTemplate(user)
           ? `Uninstall it: ocictl uninstall ${user}.`
           : `Stop it with systemctl stop ${user}.service; an installed one: ocictl uninstall ${user}.`,
+        containers: users,
       });
   }
   for (const name of names) removeTree(join(directory, name));

@@ -233,9 +233,7 @@ async function rm({ options, output }: Context, names: readonly string[]): Promi
   const removed = [];
   for (const name of names) {
     const remove = () => removeImage(store, name, runRoot, waitingFrom(options, output));
-    const result = await afterTeardowns(runRoot, remove).catch((error: unknown) =>
-      notAnImage(error, name, runRoot),
-    );
+    const result = await afterTeardowns(remove).catch((error: unknown) => notAnImage(error, name, runRoot));
     removed.push(result);
     if (output.json) continue;
     for (const gone of result.untagged) output.note(`removed the name ${gone}`);
@@ -262,9 +260,12 @@ async function convert(context: Context, name: string): Promise<void> {
   const { output } = context;
   const options = context.options as CommonOptions & RegistryOptions & { to: StoreFormat };
   const { store, image, places } = await find(context, name);
-  const { convertImage } = await import('../convert-image.ts');
+  const [{ convertImage }, { afterTeardowns }] = await Promise.all([
+    import('../convert-image.ts'),
+    import('../ending-containers.ts'),
+  ]);
   const signal = interruptSignal();
-  const converted = await convertImage({
+  const request = {
     store,
     image,
     to: options.to,
@@ -272,7 +273,8 @@ async function convert(context: Context, name: string): Promise<void> {
     source: await sourceOptionsFrom(options, output.note),
     waiting: waitingFrom(options, output, signal),
     signal,
-  });
+  };
+  const converted = await afterTeardowns(() => convertImage(request));
   if (output.json) output.value({ digest: image.digest, format: options.to, converted });
   else output.note(converted ? `${name} is now of format ${options.to}` : `${name} has that format already`);
 }

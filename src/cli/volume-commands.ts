@@ -42,6 +42,6 @@ async function remove(names: readonly string[], command: Command): Promise<void>
   const { store, places } = await openStoreFromOptions(options);
   if (store === undefined) throw noSuchVolume(names[0]!);
   const { runRoot } = places;
-  await afterTeardowns(runRoot, () => removeVolumes(store, runRoot, names, waitingFrom(options, output)));
+  await afterTeardowns(() => removeVolumes(store, runRoot, names, waitingFrom(options, output)));
   if (output.json) output.value({ removed: names });
 }

@@ -65,6 +65,8 @@ export interface OciErrorOptions {
   hint?: string;
   /** More lines for --verbose and --json: what the peer said, capped. */
   detail?: string;
+  /** Of BUSY: the containers that are in the way, if nothing else is. */
+  containers?: readonly string[];
   cause?: unknown;
 }
 
@@ -72,6 +74,7 @@ export class OciError extends Error {
   readonly code: ErrorCode;
   readonly hint: string;
   readonly detail: string | undefined;
+  readonly containers: readonly string[];
 
   constructor(code: ErrorCode, message: string, options: OciErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -79,6 +82,7 @@ export class OciError extends Error {
     this.code = code;
     this.hint = options.hint ?? GENERAL_HINTS[code];
     this.detail = options.detail;
+    this.containers = options.containers ?? [];
   }
 
   get exitStatus(): number {
@@ -111,7 +115,7 @@ export function toOciError(error: unknown): OciError {
     return new OciError('DENIED', message, { hint: 'Run the command as root.', cause: error });
   if (errno === 'EROFS')
     return new OciError('IO_ERROR', message, {
-      hint: 'The file system is read-only: name another store with --root.',
+      hint: 'Mount the file system so that it can be written; for that of the store, name another with --root.',
       cause: error,
     });
   if (typeof errno === 'string' && /^E[A-Z0-9]+$/.test(errno))

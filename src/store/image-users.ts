@@ -112,6 +112,7 @@ export function refuseWhileUsed(users: readonly ImageUser[], name: string, verb 
     {
       hint: HOW_TO_STOP[first.kind](first.name),
       detail: users.map(({ kind, name: user }) => `${kind} ${quote(user)}`).join('\n'),
+      containers: users.every(({ kind }) => kind === 'container') ? users.map((user) => user.name) : [],
     },
   );
 }

@@ -176,7 +176,7 @@ test('a store on a read-only file system can be read and mounted from', async ()
   assert.equal(pulled.status, 74);
   assert.match(
     pulled.stderr,
-    /EROFS.*\nhint: The file system is read-only: name another store with --root\.\n$/,
+    /EROFS.*\nhint: Mount the file system so that it can be written; for that of the store, name another with --root\.\n$/,
   );
   assert.deepEqual(inodes(other), seen);
 });
