@@ -93,6 +93,28 @@ export function refuseEdited({ name, directory, current }: Service): void {
   });
 }
 
+/** Makes a version and makes it the current one; under the service's lock. What fails leaves the service as it was. */
+export async function installVersion(
+  service: Service,
+  request: ServiceRequest,
+  container: PreparedContainer,
+  { store, digest }: ImageUse,
+  { manager, runRoot, keep }: { manager: Manager; runRoot: string; keep: number },
+): Promise<number> {
+  const { name, versions } = service;
+  try {
+    const { number } = await addVersion(service, request, container, { store, digest });
+    makeCurrent(service, number);
+    return number;
+  } catch (error) {
+    if (versions.length === 0)
+      await uninstallService(store, name, manager, { purge: false, runRoot }).catch(() => {});
+    throw error;
+  } finally {
+    prune(readService(store.root, name), keep, store);
+  }
+}
+
 /** Writes a version, not current yet; under the service's lock. The image is in the store. */
 export async function addVersion(
   service: Service,
@@ -160,7 +182,7 @@ export function makeCurrent({ name, directory }: Pick<Service, 'name' | 'directo
   for (const unit of unitNames(name))
     if (!files.some((file) => file.name === unit) && readTextIfThere(join(UNIT_DIR, unit)) !== undefined) {
       systemctl('disable', unit);
-      systemctl('stop', isTemplate(name) ? unit.replace('@', '@*') : unit);
+      systemctl('stop', withInstances(unit));
       rmSync(join(UNIT_DIR, unit), { force: true });
     }
   systemctl('daemon-reload');
@@ -216,20 +238,25 @@ export async function uninstallService(
     const running = runningUnits(name);
     for (const unit of startable) {
       systemctl('disable', unit);
-      systemctl('stop', isTemplate(name) ? unit.replace('@', '@*') : unit);
+      systemctl('stop', withInstances(unit));
     }
     for (const unit of running)
       await manager.waitUntilInactive(`${helperName(unit, 'setup')}.service`, STOP_MAX_MS);
     for (const unit of present) rmSync(join(UNIT_DIR, unit), { force: true });
     if (purge) for (const unit of unitNames(name)) removeAny(join(UNIT_DIR, `${unit}.d`));
     syncDirectory(UNIT_DIR);
-    resetFailed(present);
+    resetFailed(present.map(withInstances));
     systemctl('daemon-reload');
   }
   if (purge) removeVolumes(service, root, runRoot);
   removeRoots(store, name);
   for (const entry of entries) removeAny(join(service.directory, entry));
   return entries.length > 0;
+}
+
+/** For systemctl: `web@.service` → all its instances; another unit is itself. */
+function withInstances(unit: string): string {
+  return unit.replace('@', '@*');
 }
 
 function removeVolumes(service: Service, root: string, runRoot: string): void {

@@ -66,11 +66,11 @@ export async function updateService(
   if (image.digest === current.record.digest && request.image === current.record.image)
     return finishSwitch(service, context);
   const container = await context.prepare(request, image, name);
-  const version = await addVersion(service, request, container, {
-    store: context.store,
-    digest: image.digest,
-  });
   try {
+    const version = await addVersion(service, request, container, {
+      store: context.store,
+      digest: image.digest,
+    });
     const running = await switchTo(service, version, context);
     return { service: service.name, version: version.number, digest: image.digest, changed: true, running };
   } finally {

@@ -158,7 +158,6 @@ export async function installService(words: InstallWords, output: Output) {
     import('../services.ts'),
     import('../systemd/systemctl.ts'),
   ]);
-  const { addVersion, makeCurrent, prune } = installing;
   using _lock = await services.lockService(store.root, name, { onWait: output.note });
   try {
     await installing.refuseForeignUnits(name, manager!);
@@ -166,13 +165,10 @@ export async function installService(words: InstallWords, output: Output) {
     installing.refuseEdited(services.readService(store.root, name));
     const found = await findOrPull(imageName, store, options, output);
     const container = await requestedContainer(request, name, { ...found, store }, places, features, output);
-    const { number } = await addVersion(services.readService(store.root, name), request, container, {
-      store,
-      digest: found.image.digest,
-    });
     const service = services.readService(store.root, name);
-    makeCurrent(service, number);
-    prune(services.readService(store.root, name), places.keep, store);
+    const use = { store, digest: found.image.digest };
+    const place = { ...places, manager: manager! };
+    const number = await installing.installVersion(service, request, container, use, place);
     const unit = services.startedUnit(service, number);
     if (options.enable) systemctl('reenable', unit);
     if (options.now) systemctl('restart', unit);

@@ -114,15 +114,19 @@ async function uninstall(names: string[], _: unknown, command: Command): Promise
   const how = { purge: options.purge ?? false, runRoot: places.runRoot };
   const { systemd: manager } = await connect(false);
   try {
-    const results = [];
+    const results: { service: string; uninstalled: boolean }[] = [];
     for (const name of names.map(plainName)) {
       using _lock = await lockService(store.root, name, waitingFrom(options, output));
       const uninstalled = await uninstallService(store, name, manager!, how);
       results.push({ service: name, uninstalled });
-      if (!uninstalled) output.note(`no service ${quote(name)} is installed`);
-      else if (!output.json) output.line(`${name}.service`);
+      if (uninstalled && !output.json) output.line(`${name}.service`);
     }
     if (output.json) output.value(results);
+    const missing = results.filter(({ uninstalled }) => !uninstalled).map(({ service }) => quote(service));
+    if (missing.length > 0)
+      throw new OciError('INPUT_NOT_FOUND', `no service ${missing.join(', ')} is installed`, {
+        hint: 'List them with: ocictl versions.',
+      });
   } finally {
     manager!.close();
   }

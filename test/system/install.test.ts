@@ -318,7 +318,7 @@ test('update, rollback, and one that comes back by itself', { timeout: 900_000 }
   const edited = await ocictl('update', 'app');
   assert.deepEqual([edited.status, edited.stderr.includes('changed by hand')], [73, true]);
   await uninstall('app');
-  assert.equal((await ocictl('uninstall', 'app')).status, 0);
+  assert.equal((await ocictl('uninstall', 'app')).status, 66);
 });
 
 test('an update is good when the payload is healthy', { timeout: 900_000 }, async () => {
@@ -431,4 +431,37 @@ test('a service is no part of another one', async () => {
     assert.match(refused.stderr, / unit 'own-(setup|log)\.service' is a part of service 'own(-log)?'\n/);
     await uninstall(first);
   }
+});
+
+test('an install that cannot be finished leaves nothing; of several to uninstall the missing one is told', async () => {
+  const units = '/etc/systemd/system';
+  const installReadOnly = () =>
+    machine.script(`
+      mount --bind ${units} ${units}; mount -o remount,bind,ro ${units}; trap 'umount ${units}' EXIT
+      ocictl --quiet install ${BUSYBOX} --name fixed true`);
+  const everything = () => script(`ls -A ${units} /var/lib/oci/services /var/lib/oci/roots`);
+  const before = await everything();
+  for (const versions of [[], [1]]) {
+    if (versions.length > 0) await install(`${BUSYBOX} --name fixed true`);
+    const refused = await installReadOnly();
+    assert.equal(refused.status, 74);
+    assert.match(
+      refused.stderr,
+      /^ocictl install: EROFS: .*\nhint: Mount the file system so that it can be written/,
+    );
+    const left = await machine.run(['ocictl', 'versions', '--json', ...versions.map(() => 'fixed')]);
+    assert.deepEqual(
+      JSON.parse(stdoutOf(left)).map(({ version }: { version: number }) => version),
+      versions,
+    );
+    if (versions.length === 0) assert.equal(await everything(), before);
+    else assert.equal(await script('ls -A /var/lib/oci/services/fixed'), '1\nsetup\n');
+  }
+  const removed = await machine.run(['ocictl', 'uninstall', 'absent', 'fixed', 'gone']);
+  assert.deepEqual(removed, {
+    status: 66,
+    stdout: 'fixed.service\n',
+    stderr: "ocictl: no service 'absent', 'gone' is installed\nhint: List them with: ocictl versions.\n",
+  });
+  assert.equal(await everything(), before);
 });

@@ -26,7 +26,9 @@ before(async () => {
   await machine.writeFile(`${PLACE}/pages.volume`, '[Volume]\n');
   await machine.writeFile(`${PLACE}/page.image`, `[Image]\nImage=${NGINX}\nTLSVerify=false\n`);
 });
-after(() => script(`ocictl --quiet uninstall --purge page; rm -rf ${PLACE} /etc/credstore/quadlet-token`));
+after(() =>
+  machine.script(`ocictl --quiet uninstall --purge page || true; rm -rf ${PLACE} /etc/credstore/quadlet-token`),
+);
 
 const IMPORT = `cd ${PLACE}; ocictl import --now page.container pages.volume page.image`;
 

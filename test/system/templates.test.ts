@@ -10,7 +10,7 @@ const script = async (text: string) => stdoutOf(await machine.script(text));
 before(async () => {
   stdoutOf(await machine.run(['oci-pull', '--quiet', BUSYBOX]));
 });
-after(() => script('ocictl --quiet uninstall --purge web@; systemctl reset-failed'));
+after(() => machine.script('ocictl --quiet uninstall --purge web@'));
 
 const WEB = `sh -c 'echo "$WHO %i $(cat /etc/hostname)"; touch /data/$WHO /own/$WHO /shared/$WHO; trap "exit 0" TERM; while :; do sleep 0.1; done'`;
 const OPTIONS = `--state-dir /data -v shared:/shared -v own-%i:/own -e WHO=me-%i --health-cmd 'test -e /data/$WHO' --health-interval 1s --health-grace 1`;
@@ -82,8 +82,12 @@ test('an update restarts the instances that run, and so does a rollback', async 
 
 test('uninstalled, nothing is left, of all instances that ever were', async () => {
   await script('mkdir /var/lib/oci/volumes/own-c'); // of no instance
-  await script('ocictl --quiet uninstall --purge web@; systemctl reset-failed');
+  const ofIt = "systemctl list-units --all --plain --no-legend 'web@*' 'web-*@*' | awk '{ print $1, $3 }'";
+  await script('systemctl start web@a; systemctl kill --signal=KILL web@a; systemctl stop web@a');
+  assert.match(await script(ofIt), /^web@a\.service failed$/m);
+  await script('ocictl --quiet uninstall --purge web@');
   await assertNothingLeft(machine);
+  assert.equal(await script(ofIt), '');
   assert.equal(
     await script('ls -d /etc/systemd/system/web* /var/lib/web* /var/lib/private/web* 2>/dev/null || true'),
     '',
