@@ -67,8 +67,17 @@ async function importFiles(paths: string[], _: unknown, command: Command): Promi
     output.value({ units, networks: plan.networks.map(({ name }) => name), leftOut: complaints });
   else {
     for (const unit of units) output.line(unit);
-    if (!options.now && units.length > 0) output.note(`start them with systemctl restart ${units.join(' ')}`);
+    const templates = units.filter(isOfTemplate);
+    const others = units.filter((unit) => !isOfTemplate(unit));
+    if (!options.now && others.length > 0)
+      output.note(`start them with systemctl restart ${others.join(' ')}`);
+    for (const unit of templates)
+      output.note(`start instances with systemctl enable --now ${unit.replace('@.', '@INSTANCE.')}`);
   }
+}
+
+function isOfTemplate(unit: string): boolean {
+  return unit.includes('@.');
 }
 
 async function carryOut(plan: Plan, options: ImportOptions, output: Output): Promise<string[]> {
@@ -87,9 +96,10 @@ async function carryOut(plan: Plan, options: ImportOptions, output: Output): Pro
     units.push(unit);
   }
   // together: they may wait for each other
-  if (options.now && units.length > 0) {
+  const startable = units.filter((unit) => !isOfTemplate(unit));
+  if (options.now && startable.length > 0) {
     const { systemctl } = await import('../systemd/systemctl.ts');
-    systemctl('restart', ...units);
+    systemctl('restart', ...startable);
   }
   return units;
 }
@@ -144,7 +154,7 @@ async function planFor(files: readonly QuadletFile[], options: CommonOptions): P
   for (const file of ofKind('container')) {
     const container = translateContainer(file, files, { hostName: hostname(), credentialFile });
     const image = imageFor(container, images, file, named);
-    const { accepted, complaints: judged } = judge(container.parts);
+    const { accepted, complaints: judged } = judge(container.parts, container.name);
     complain(file, [...container.complaints, ...judged]);
     const options = [...image.parts, ...accepted].flatMap(({ words }) => words);
     const words = [`--name=${container.name}`, ...options, '--', image.image, ...container.command];
@@ -200,10 +210,10 @@ const PARTS_MAX = 1000;
  * The parts that install takes, together. One that it does not take is tried again with those after it, which it may
  * need; what is left then is why.
  */
-function judge(parts: readonly Part[]): { accepted: readonly Part[]; complaints: Complaint[] } {
+function judge(parts: readonly Part[], name = 'x'): { accepted: readonly Part[]; complaints: Complaint[] } {
   if (parts.length > PARTS_MAX)
     throw new OciError('BAD_UNIT_FILE', `a file asks for more than ${PARTS_MAX} options`);
-  if (whyNot(parts) === undefined) return { accepted: parts, complaints: [] };
+  if (whyNot(parts, name) === undefined) return { accepted: parts, complaints: [] };
   const accepted: Part[] = [];
   let left = parts;
   let complaints: Complaint[] = [];
@@ -212,7 +222,7 @@ function judge(parts: readonly Part[]): { accepted: readonly Part[]; complaints:
     const again: Part[] = [];
     complaints = [];
     for (const part of left) {
-      const reason = whyNot([...accepted, part]);
+      const reason = whyNot([...accepted, part], name);
       if (reason === undefined) accepted.push(part);
       else {
         again.push(part);
@@ -224,9 +234,9 @@ function judge(parts: readonly Part[]): { accepted: readonly Part[]; complaints:
   return { accepted, complaints };
 }
 
-function whyNot(parts: readonly Part[]): string | undefined {
+function whyNot(parts: readonly Part[], name: string): string | undefined {
   try {
-    parseInstall(['--name=x', ...parts.flatMap(({ words }) => words), '--', 'image']);
+    parseInstall([`--name=${name}`, ...parts.flatMap(({ words }) => words), '--', 'image']);
     return undefined;
   } catch (error) {
     if (error instanceof CommanderError)

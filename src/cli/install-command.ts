@@ -8,7 +8,7 @@ import { OciError, quote } from '../oci/errors.ts';
 import type { ServiceRequest } from '../services.ts';
 import type { UnitOrder } from '../unit/service-files.ts';
 import { parseSocket } from '../unit/socket.ts';
-import { INSTANCE, isTemplate, unitOf } from '../unit/unit-name.ts';
+import { INSTANCE, isTemplate, OF_AN_INSTANCE, unitOf } from '../unit/unit-name.ts';
 import { containerOptions, IMAGE_GROUP, pullOption, unitOptions } from './declare-run-options.ts';
 import {
   connect,
@@ -282,19 +282,6 @@ function parseServiceName({ name: text, now, enable }: InstallOptions): string {
   });
 }
 
-/** Of the options in whose values %i stands for a template's instance. */
-const OF_AN_INSTANCE = [
-  'env',
-  'hostname',
-  'label',
-  'logTag',
-  'stateDir',
-  'cacheDir',
-  'logsDir',
-  'configDir',
-  'volume',
-];
-
 function forInstance(options: Readonly<Record<string, unknown>>): LastingTexts {
   const written = (value: unknown): unknown =>
     Array.isArray(value)
@@ -305,9 +292,14 @@ function forInstance(options: Readonly<Record<string, unknown>>): LastingTexts {
   return Object.fromEntries(
     Object.entries(options).map(([key, value]) => [
       key,
-      OF_AN_INSTANCE.includes(key) ? written(value) : value,
+      OF_AN_INSTANCE.has(optionName(key)) ? written(value) : value,
     ]),
   ) as unknown as LastingTexts;
+}
+
+/** `logTag`, as commander has it → `log-tag`. */
+function optionName(key: string): string {
+  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 function parseUnits(text: string): string[] {

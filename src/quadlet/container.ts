@@ -1,5 +1,6 @@
 /** A .container file as the command line of `ocictl install`. Pure. */
 import { OciError, quote } from '../oci/errors.ts';
+import { isTemplate, OF_AN_INSTANCE } from '../unit/unit-name.ts';
 import { CONTAINER_KEYS, JOINT_KEYS, type Rule } from './container-keys.ts';
 import { type Complaint, isRefused, type Outcome, type Part, refused } from './outcome.ts';
 import { takePodmanArgument } from './podman-args.ts';
@@ -9,7 +10,7 @@ import { type Assignment, sectionOf } from './unit-syntax.ts';
 import { expandedWords, expandWord, type SpecifierFacts, unquoted } from './words.ts';
 
 export interface ContainerImport {
-  /** Of the service, without suffix. */
+  /** Of the service, without suffix; of a template with its @. */
   readonly name: string;
   /** What Image= says: a name, or `NAME.image`, a file of those that are imported. */
   readonly image: string;
@@ -18,6 +19,10 @@ export interface ContainerImport {
   readonly command: readonly string[];
   readonly complaints: readonly Complaint[];
 }
+
+const MISPLACED = refused(
+  'its instance is known to Environment=, ContainerName=, HostName=, Label= and Volume= only; pass it in a variable',
+);
 
 const SECTIONS = ['Unit', 'Service', 'Install', 'Quadlet'] as const;
 
@@ -33,9 +38,12 @@ export function translateContainer(
   const keys = sectionOf(file.unit, 'Container');
   const parts: Part[] = [];
   const complaints: Complaint[] = [...file.unit.complaints];
+  const misplacesInstance = (word: string) =>
+    isTemplate(name) && word.includes('%i') && !OF_AN_INSTANCE.has(/^--([a-z-]+)=/.exec(word)?.[1] ?? '');
   const add = ({ line, key }: Pick<Assignment, 'line' | 'key'>, outcome: Outcome) => {
-    if (isRefused(outcome)) complaints.push({ line, key: `${key}=`, reason: outcome.refused });
-    else if (outcome.length > 0) parts.push({ line, key: `${key}=`, words: outcome });
+    const judged = isRefused(outcome) || !outcome.some(misplacesInstance) ? outcome : MISPLACED;
+    if (isRefused(judged)) complaints.push({ line, key: `${key}=`, reason: judged.refused });
+    else if (judged.length > 0) parts.push({ line, key: `${key}=`, words: judged });
   };
   const addValue = (assignment: Assignment, make: (value: string) => Outcome) => {
     const value = expandWord(unquoted(assignment.value), facts);
@@ -85,7 +93,7 @@ export function translateContainer(
           sectionOption(section, assignment.key, value, files, (other) => around.containers.get(other)),
         );
   const wanted = parts.find(({ key }) => key === 'WantedBy=');
-  if (wanted !== undefined) parts.push({ ...wanted, words: ['--enable'] });
+  if (wanted !== undefined && !isTemplate(name)) parts.push({ ...wanted, words: ['--enable'] });
   complaints.push(...unknownSections(file));
 
   let command: readonly string[] = [];
@@ -93,6 +101,7 @@ export function translateContainer(
   if (exec !== undefined) {
     const words = expandedWords(exec.value, facts);
     if (isRefused(words)) add(exec, words);
+    else if (isTemplate(name) && words.some((word) => word.includes('%i'))) add(exec, MISPLACED);
     else command = words;
   }
   return {

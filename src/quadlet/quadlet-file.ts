@@ -12,7 +12,7 @@ export interface QuadletFile {
   readonly directory: string;
   /** `web.container`. */
   readonly file: string;
-  /** `web`. */
+  /** `web`; of a template `web@`. */
   readonly stem: string;
   readonly kind: QuadletKind;
   readonly unit: UnitText;
@@ -49,15 +49,17 @@ export function parseFileName(path: string): Pick<QuadletFile, 'file' | 'stem' |
   const file = posix.basename(path);
   const [, stem = '', kind = ''] = /^(.*)\.([a-z]+)$/s.exec(file) ?? [];
   const known = (['container', 'volume', 'network', 'image'] as const).find((each) => each === kind);
-  if (known !== undefined && /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$/.test(stem))
+  const [fits, instance] = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}(?:@([A-Za-z0-9_.-]*))?$/.exec(stem) ?? [];
+  const isTemplate = instance === '' && known === 'container';
+  if (fits !== undefined && known !== undefined && (instance === undefined || isTemplate))
     return { file, stem, kind: known };
   if (/^(pod|kube|build)$/.test(kind))
     throw new OciError('UNSUPPORTED', `${quote(file)}: there are no .${kind} units`, {
       hint: 'Name .container, .volume, .network and .image files.',
     });
-  if (stem.includes('@'))
-    throw new OciError('UNSUPPORTED', `${quote(file)}: there are no templates of services`, {
-      hint: 'Copy it to a name without @ for each instance, and write the instance for %i.',
+  if (instance !== undefined && known !== undefined)
+    throw new OciError('UNSUPPORTED', `${quote(file)}: only .container files can be templates, as NAME@`, {
+      hint: 'Import the template, and start its instances: systemctl enable --now NAME@INSTANCE.',
     });
   throw new OciError('USAGE', `${quote(path)} is not named as a Quadlet file is`, {
     hint: 'Name .container, .volume, .network and .image files.',

@@ -48,6 +48,8 @@ export function sectionOption(
     return key === 'DefaultDependencies' && booleanOf(value) !== undefined
       ? []
       : refused('there is no such key');
+  if (key === 'DefaultInstance' && section === 'Install')
+    return refused('instances are enabled by their names: systemctl enable NAME@INSTANCE');
   if (section === 'Install')
     return key === 'WantedBy'
       ? value.split(/\s+/).map((unit) => `--wanted-by=${unit}`)

@@ -5,6 +5,7 @@
  * Quadlet puts all values of its own sections on the command line of a unit, so `%` and `$` mean there what they mean
  * in ExecStart=.
  */
+import { isTemplate } from '../unit/unit-name.ts';
 import { isRefused, type Refused, refused } from './outcome.ts';
 
 const ESCAPES: Readonly<Record<string, string>> = {
@@ -68,22 +69,31 @@ function escapeAt(text: string, at: number): { text: string; length: number } {
 
 /** What specifiers of a unit stand for (systemd.unit(5)); those of this host are known to the caller. */
 export interface SpecifierFacts {
-  /** The service's, without suffix. */
+  /** The service's, without suffix; of a template with its @. */
   readonly name: string;
   readonly hostName: string;
 }
 
+/** For an instance's name, while `%i` may also be two characters. */
+const INSTANCE_MARK = '\0';
+
+/** Empty for a service that is no template. */
+const instance = ({ name }: SpecifierFacts) => (isTemplate(name) ? INSTANCE_MARK : '');
+const prefix = ({ name }: SpecifierFacts) => name.replace(/@$/, '');
+const lastPart = (facts: SpecifierFacts) => prefix(facts).slice(prefix(facts).lastIndexOf('-') + 1);
+
 /** Those of units of the system. */
 const SPECIFIERS: Readonly<Record<string, (facts: SpecifierFacts) => string>> = {
   '%': () => '%',
-  n: ({ name }) => `${name}.service`,
-  N: ({ name }) => name,
-  p: ({ name }) => name,
-  P: ({ name }) => name,
-  j: ({ name }) => name.slice(name.lastIndexOf('-') + 1),
-  J: ({ name }) => name.slice(name.lastIndexOf('-') + 1),
-  i: () => '',
-  I: () => '',
+  '': () => '%', // at the end, as in 50%
+  n: (facts) => `${facts.name}${instance(facts)}.service`,
+  N: (facts) => `${facts.name}${instance(facts)}`,
+  p: prefix,
+  P: prefix,
+  j: lastPart,
+  J: lastPart,
+  i: instance,
+  I: instance,
   H: ({ hostName }) => hostName,
   l: ({ hostName }) => hostName.replace(/\..*$/s, ''),
   t: () => '/run',
@@ -100,7 +110,7 @@ const SPECIFIERS: Readonly<Record<string, (facts: SpecifierFacts) => string>> = 
   G: () => '0',
 };
 
-/** A word as systemd would hand it on: `%n`, `%%` and `$$` replaced. */
+/** A word as systemd would hand it on: `%n`, `%%` and `$$` replaced. In a template `%i` stays, for `ocictl install`. */
 export function expandWord(word: string, facts: SpecifierFacts): string | Refused {
   let unknown: string | undefined;
   const text = word.replace(/%(.?)/gsu, (whole, char: string) => {
@@ -110,9 +120,11 @@ export function expandWord(word: string, facts: SpecifierFacts): string | Refuse
   });
   if (unknown !== undefined)
     return refused(`specifier ${unknown} is not known before the start; for the character % write %%`);
+  if (isTemplate(facts.name) && text.includes('%i'))
+    return refused('in a template %i is always its instance, and cannot be written otherwise');
   if (/^\$[A-Za-z_][A-Za-z0-9_]*$/.test(text) || /(^|[^$])(\$\$)*\$\{/.test(text))
     return refused('it holds a variable of the service, which has none; for the character $ write $$');
-  return text.replaceAll('$$', () => '$');
+  return text.replaceAll('$$', () => '$').replaceAll(INSTANCE_MARK, '%i');
 }
 
 /** splitWords(), then expandWord(). */

@@ -20,3 +20,16 @@ export function isTemplate(name: string): boolean {
 export function unitOf(name: string): string {
   return isTemplate(name) ? `${name}${INSTANCE}` : name;
 }
+
+/** Options of `ocictl install` in whose values %i stands for a template's instance. */
+export const OF_AN_INSTANCE: ReadonlySet<string> = new Set([
+  'env',
+  'hostname',
+  'label',
+  'log-tag',
+  'state-dir',
+  'cache-dir',
+  'logs-dir',
+  'config-dir',
+  'volume',
+]);

@@ -256,8 +256,59 @@ test('Exec=, the image, and the name of the service', () => {
 });
 
 test('names of files', () => {
-  throwsOci(() => quadletFile('a@.container', ''), 'UNSUPPORTED', /templates/);
+  assert.equal(quadletFile('a@.container', '').stem, 'a@');
+  for (const path of ['a@b.container', 'a@.volume', 'a@b.network'])
+    throwsOci(() => quadletFile(path, ''), 'UNSUPPORTED', /only \.container files can be templates/);
   throwsOci(() => quadletFile('a.pod', ''), 'UNSUPPORTED', /no \.pod units/);
-  for (const path of ['a.service', '.container', 'a b.container', 'container', '-a.container'])
+  for (const path of [
+    'a.service',
+    '.container',
+    'a b.container',
+    '@.container',
+    'a@b@.container',
+    'container',
+    '-a.container',
+  ])
     throwsOci(() => quadletFile(path, ''), 'USAGE', /not named as/);
+});
+
+test('a template: its instance where install knows it, elsewhere refused; wanted, but not enabled', () => {
+  const lines = `Network=none
+ContainerName=c-%i
+Environment=WHO=%i N=%n
+Label=who=%i
+Volume=/srv/%i:/data
+PublishPort=80%i:80
+Mount=type=bind,src=/srv/%i,dst=/x
+Exec=serve %i
+[Unit]
+After=db@%i.service
+[Service]
+CPUQuota=50%
+[Install]
+WantedBy=multi-user.target
+DefaultInstance=a`;
+  const { name, words, command, complaints } = container(lines, [], 'site@.container');
+  assert.equal(name, 'site@');
+  assert.deepEqual(words, [
+    '--network=none',
+    '--env=WHO=%i',
+    '--env=N=site@%i.service',
+    '--label=who=%i',
+    '--volume=/srv/%i:/data:idmap',
+    '--hostname=c-%i',
+    '--property=CPUQuota=50%',
+    '--wanted-by=multi-user.target',
+  ]);
+  assert.deepEqual(command, []);
+  assert.deepEqual(
+    complaints.map(({ line, key, reason }) => `${line} ${key} ${reason.split(' ').slice(0, 4).join(' ')}`),
+    [
+      '8 PublishPort= its instance is known',
+      '9 Mount= its instance is known',
+      '12 After= its instance is known',
+      '17 DefaultInstance= instances are enabled by',
+      '10 Exec= its instance is known',
+    ],
+  );
 });

@@ -65,6 +65,15 @@ test('specifiers and dollars, as on a command line of systemd', () => {
   assert.equal(expand('a$b $$HOME $$$ $$$$'), 'a$b $HOME $$ $$');
   for (const word of ['$HOME', 'x$' + '{HOME}', '$$$' + '{HOME}'])
     assert.match((expand(word) as { refused: string }).refused, /variable of the service/, word);
-  for (const word of ['%m', '%b', 'x%', '%ä'])
+  for (const word of ['%m', '%b', '%ä'])
     assert.match((expand(word) as { refused: string }).refused, /specifier %/, word);
+  assert.deepEqual(['50%', '%%i', '%i'].map(expand), ['50%', '%i', '']);
+});
+
+test('specifiers of a template: %i is left to ocictl install', () => {
+  const expand = (word: string) => expandWord(word, { name: 'my-app@', hostName: 'box' });
+  assert.equal(expand('%n %N %p %j %i %I 50%'), 'my-app@%i.service my-app@%i my-app app %i %i 50%');
+  assert.deepEqual(expand('%%i'), {
+    refused: 'in a template %i is always its instance, and cannot be written otherwise',
+  });
 });
