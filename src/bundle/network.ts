@@ -53,7 +53,7 @@ export function parsePublish(text: string): PublishedPort {
   if (container === '') throw usage('it is not [[IP:][HOST]:]CONTAINER[/PROTOCOL]');
   if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp')
     throw usage(`${quote(protocol)} is no protocol`, 'Use tcp, udp or sctp.');
-  const hostAddress = address.replace(/^\[(.*)\]$/, '$1');
+  const hostAddress = address.replace(/^\[(.*)\]$/, '$1').replace(/^[0:]*:[0:]*$/, '::');
   if (address !== '' && !isAddress(hostAddress)) throw usage(`${quote(hostAddress)} is no address`);
   if (/^[0:]*:0*1$/.test(hostAddress))
     throw usage("Linux leads no connections away from IPv6's loopback", 'Use 127.0.0.1, or no address.');
@@ -63,15 +63,13 @@ export function parsePublish(text: string): PublishedPort {
     throw usage('a port is a number from 1 to 65535');
   if (hostPorts.count !== containerPorts.count) throw usage('the two ranges are not of the same length');
   return {
-    ...(ANY_ADDRESS.includes(hostAddress) ? {} : { hostAddress }),
+    ...(hostAddress === '' ? {} : { hostAddress }),
     ...(hostPorts.first === undefined ? {} : { hostPort: hostPorts.first }),
     containerPort: containerPorts.first,
     protocol,
     count: containerPorts.count,
   };
 }
-
-const ANY_ADDRESS = ['', '0.0.0.0', '::'];
 
 function parsePorts(text: string): { first: number; count: number } | undefined {
   const [, first = '', last = first] = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(text) ?? [];

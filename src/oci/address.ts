@@ -20,7 +20,7 @@ export function formatIPv4(value: number): string {
 }
 
 export interface PublishedPort {
-  /** Of the host; undefined: all of them. */
+  /** Of the host; undefined: all of them; 0.0.0.0 and ::, all of one family. */
   hostAddress?: string;
   /** undefined: one that is free when the container starts. */
   hostPort?: number;

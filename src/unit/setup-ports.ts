@@ -23,21 +23,28 @@ export function portLines(ports: readonly PublishedPort[], directory: string): s
       : `publish ${protocol} ${hostPort} ${hostPort + count - 1} ${hostAddress}`,
   );
   return `
+# ADDRESS|- ADDRESS|-: whether a connection could be for both
+meet() {
+  case $1,$2 in
+    -,* | *,- | "$2,$1") return 0 ;;
+    0.0.0.0,*:* | *:*,0.0.0.0) return 1 ;;
+    0.0.0.0,* | *,0.0.0.0 | ::,*:* | *:*,::) return 0 ;;
+  esac
+  return 1
+}
 # PROTOCOL FIRST LAST ADDRESS: says who has one of them
 taken() {
   ${'ss --no-header --listening --numeric --$1 "( sport >= :$2 and sport <= :$3 )"'} | while read -r _ _ _ address _; do
     address=\${address%:*}
     address=\${address%%%*}
     address=\${address#[}
-    case $4,\${address%]} in
-      -,* | *,0.0.0.0 | *,'*' | *,:: | "$4,$4") echo 'in use on the host: see ss -lnp' ;;
-    esac
+    address=\${address%]}
+    [ "$address" != '*' ] || address=-
+    if meet "$4" "$address"; then echo 'in use on the host: see ss -lnp'; fi
   done
   cat ${directory}/* 2>/dev/null | while read -r protocol first last address unit; do
-    if [ $protocol = $1 ] && [ $first -le $3 ] && [ $last -ge $2 ]; then
-      case $4,$address in
-        -,* | *,- | "$address,$address") echo "published by $unit already" ;;
-      esac
+    if [ $protocol = $1 ] && [ $first -le $3 ] && [ $last -ge $2 ] && meet "$4" "$address"; then
+      echo "published by $unit already"
     fi
   done
 }

@@ -171,6 +171,31 @@ test('UDP, ranges, one address of the host, and its own published port', async (
   await stop('hairpin');
 });
 
+test('0.0.0.0 and [::] are the addresses of one family; two containers can have a port of one each', async () => {
+  const web = (word: string, port: number) => [BUSYBOX, 'sh', '-c', serve(port, word)];
+  await started('--unit', 'four', '-p', '0.0.0.0:8095:80', '-p', '0.0.0.0:8096:80', ...web('four', 80));
+  await started('--unit', 'six', '-p', '[::]:8095:81', ...web('six', 81));
+  assert.equal(await text(fetched('curl -fsS', 'http://10.90.0.1:8095/')), 'four');
+  assert.equal(await text(fetched('curl -gfsS', 'http://[fd90::1]:8095/')), 'six');
+  assert.equal(await text(fetched('curl -fsS', 'http://127.0.0.1:8096/')), 'four');
+  const closed = await machine.script('curl -gfsS --max-time 60 http://[fd90::1]:8096/');
+  assert.equal(closed.status, 7); // nobody there
+  assert.equal(
+    await text('ocictl port four; ocictl port six'),
+    ['80/tcp -> 0.0.0.0:8095', '80/tcp -> 0.0.0.0:8096', '81/tcp -> [::]:8095'].join('\n'),
+  );
+  for (const [port, who] of [
+    ['8095', 'four'],
+    ['127.0.0.1:8095', 'four'],
+    ['[fd90::1]:8095', 'six'],
+  ]) {
+    const refused = await run('-p', `${port}:80`, BUSYBOX, 'true');
+    assert.equal(refused.status, 69, port);
+    assert.match(refused.stderr, new RegExp(`port 8095/tcp is published by ${who} already`));
+  }
+  await stop('four', 'six');
+});
+
 test('a port of the host that is not named is a free one, which ps and port tell', async () => {
   await started(
     '--unit',

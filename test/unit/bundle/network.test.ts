@@ -50,8 +50,9 @@ test('published ports', () => {
     tcp(8080, 80, { hostAddress: '127.0.0.1', protocol: 'sctp' }),
   );
   assert.deepEqual(parsePublish('[fe80::1]:8080:80'), tcp(8080, 80, { hostAddress: 'fe80::1' }));
-  assert.deepEqual(parsePublish('0.0.0.0:8080:80'), tcp(8080, 80));
-  assert.deepEqual(parsePublish('[::]:8080:80'), tcp(8080, 80));
+  assert.deepEqual(parsePublish('0.0.0.0:8080:80'), tcp(8080, 80, { hostAddress: '0.0.0.0' }));
+  for (const any of ['[::]', '[0::]', '[0:0:0:0:0:0:0:0]'])
+    assert.deepEqual(parsePublish(`${any}:8080:80`), tcp(8080, 80, { hostAddress: '::' }), any);
   assert.deepEqual(parsePublish('8000-8010:9000-9010'), tcp(8000, 9000, { count: 11 }));
   assert.deepEqual(parsePublish('1-65535:1-65535').count, 65535);
   const chosen = (containerPort: number, rest = {}) => ({
