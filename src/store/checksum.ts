@@ -5,7 +5,7 @@
  * four thousand million. It is no defence against somebody who may write to the store; he could write a new checksum
  * as well. It costs a quarter of a SHA-256.
  */
-import { crc32 } from 'node:zlib';
+import { crc32 } from '../host/crc32.ts';
 import { errno, type FileStat, lseek, read, SEEK_DATA, SEEK_HOLE } from '../host/syscalls.ts';
 
 /**

@@ -12,13 +12,13 @@
  * - A path through a symlink of the layer lands where the link leads inside the root. What it takes from the layers below
  *   to decide is returned as Unsettled, for settleLayer().
  */
-import { crc32 } from 'node:zlib';
 import { showBytes } from '../archive/byte-string.ts';
 import { ENTRIES_MAX, splitPath, whiteoutOf } from '../archive/layer-path.ts';
 import { DEFAULT_ACL_XATTR } from '../archive/layer-xattrs.ts';
 import { atEntry, Refusal, refusing } from '../archive/refusal.ts';
 import type { TarEntry } from '../archive/tar-entry.ts';
 import type { TarHandler } from '../archive/tar-parser.ts';
+import { crc32 } from '../host/crc32.ts';
 import {
   check,
   close,
