@@ -51,7 +51,10 @@ function openOrigin(url: URL, tls: TlsOptions | undefined): Origin {
     ...(tls?.ca === undefined ? {} : { ca: [...tls.ca] }),
     ...(tls?.cert === undefined ? {} : { cert: tls.cert, key: tls.key }),
   });
-  return { agent, options: { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port, agent }, request };
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  // An empty name is none: an address is not to be sent (RFC 6066 3). node finds that out by an expression that takes 1 ms.
+  const servername = host !== url.hostname || /^[\d.]+$/.test(host) ? '' : host;
+  return { agent, options: { host, port: url.port, agent, ...(tls && { servername }) }, request };
 }
 
 function exchange(origin: Origin, request: HttpRequest, timeouts: Timeouts): Promise<HttpResponse> {
