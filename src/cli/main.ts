@@ -30,8 +30,7 @@ export async function runProgram(
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({ outputError: () => {} });
-  process.stdout.on('error', endQuietly);
-  process.stderr.on('error', () => {});
+  const opened = [onceOpened('stdout', endQuietly), onceOpened('stderr', () => {})];
   let status = 0;
   try {
     build(program);
@@ -40,7 +39,7 @@ export async function runProgram(
   } catch (error) {
     status = report(name, argv, error);
   }
-  await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+  await Promise.all(opened.flatMap((stream) => stream() ?? []).map(flushed));
   process.exit(status); // sockets that are kept alive are no reason to stay
 }
 
@@ -83,6 +82,27 @@ function usageError(name: string, words: readonly string[], error: CommanderErro
 function endQuietly(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(Number(process.exitCode ?? 0));
   process.exitCode = new OciError('IO_ERROR', '').exitStatus;
+}
+
+/**
+ * Listens for errors of a standard stream from its first use on: node makes its streams when they are asked for, which
+ * takes 3 ms that a start has no need of. Returns the stream if it was used.
+ */
+function onceOpened(
+  name: 'stdout' | 'stderr',
+  onError: (error: NodeJS.ErrnoException) => void,
+): () => NodeJS.WriteStream | undefined {
+  const { get } = Object.getOwnPropertyDescriptor(process, name)!;
+  let stream: NodeJS.WriteStream | undefined;
+  Object.defineProperty(process, name, {
+    configurable: true,
+    enumerable: true,
+    get: () => {
+      stream ??= (get!.call(process) as NodeJS.WriteStream).on('error', onError);
+      return stream;
+    },
+  });
+  return () => stream;
 }
 
 function flushed(stream: NodeJS.WriteStream): Promise<void> {

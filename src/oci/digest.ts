@@ -49,13 +49,17 @@ export function digestOfHex(hex: string): Digest {
 }
 
 export function digestOf(bytes: Uint8Array): Digest {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
+  return `sha256:${hashHex('sha256', bytes)}` as Digest;
 }
 
-/** Throws DIGEST_MISMATCH naming got and expected. */
-export function verifyDigest(bytes: Uint8Array, expected: Digest, what: string): void {
+function hashHex(algorithm: 'sha256' | 'sha512', bytes: Uint8Array): string {
+  return createHash(algorithm).update(bytes).digest('hex');
+}
+
+/** Throws DIGEST_MISMATCH naming got and expected. `hash`: makes the hex part. */
+export function verifyDigest(bytes: Uint8Array, expected: Digest, what: string, hash = hashHex): void {
   const algorithm = digestAlgorithm(expected);
-  const got = `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
+  const got = `${algorithm}:${hash(algorithm, bytes)}`;
   if (got !== expected) throw digestMismatch(what, got as Digest, expected);
 }
 

@@ -63,9 +63,12 @@ const NAMES: Readonly<Record<string, string>> = {
   arm: 'SCMP_ARCH_ARM',
 };
 
+const made = new Map<string, Architecture>();
+
 /** undefined where there is no table of its calls. */
 export function architecture(name: string): Architecture | undefined {
-  return Object.hasOwn(ARCHITECTURES, name) ? ARCHITECTURES[name]!() : undefined;
+  if (!made.has(name) && Object.hasOwn(ARCHITECTURES, name)) made.set(name, ARCHITECTURES[name]!());
+  return made.get(name);
 }
 
 function parseTable(table: string): Map<string, number> {

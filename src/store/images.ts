@@ -16,6 +16,7 @@ import {
 import { basename, dirname, join, relative } from 'node:path';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
 import { listDirectory, syncDirectory, syncFileSystem } from '../host/files.ts';
+import { hashHex } from '../host/hash.ts';
 import type { Waiting } from '../host/lock.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { type ChainID, chainIDs, type DiffID, type Digest, digestHex, verifyDigest } from '../oci/digest.ts';
@@ -197,11 +198,11 @@ export function readImageRecord(layout: Layout, hex: string): ImageRecord & { di
 export function readImageDocuments(image: { digest: Digest; directory: string }): ImageDocuments {
   return readOrDamaged(image.directory, () => {
     const rawManifest = readFileSync(join(image.directory, '.oci/manifest.json'));
-    verifyDigest(rawManifest, image.digest, 'manifest');
+    verifyDigest(rawManifest, image.digest, 'manifest', hashHex);
     const manifest = parseManifestOrIndex(rawManifest);
     if (manifest.kind !== 'manifest') throw new Error('its manifest is an index');
     const rawConfig = readFileSync(join(image.directory, '.oci/config.json'));
-    verifyDigest(rawConfig, manifest.config.digest, 'image configuration');
+    verifyDigest(rawConfig, manifest.config.digest, 'image configuration', hashHex);
     return { rawManifest, manifest, rawConfig, imageConfig: parseImageConfig(rawConfig) };
   });
 }

@@ -180,6 +180,28 @@ test('--wait and --pipe: the payload’s status and streams', async () => {
   await assertNothingLeft(machine);
 });
 
+test('a start uses no part of node that it could do without: each takes milliseconds', async () => {
+  const used = '/run/used-by-oci-run';
+  await machine.writeFile(
+    '/run/used.cjs',
+    `const opened = [];
+for (const name of ['stdout', 'stderr']) {
+  const { get } = Object.getOwnPropertyDescriptor(process, name);
+  Object.defineProperty(process, name, { configurable: true, get: () => (opened.push(name), get.call(process)) });
+}
+const costly = ['crypto', 'child_process', 'tty', 'http', 'worker_threads'];
+process.on('exit', () => require('node:fs').writeFileSync('${used}', JSON.stringify({
+  opened, modules: costly.filter((name) => process.moduleLoadList.includes('NativeModule ' + name)) })));`,
+  );
+  for (const words of [`--pipe ${BUSYBOX} true`, `--wait --name web ${BUSYBOX} true`]) {
+    const start = `NODE_OPTIONS='--require /run/used.cjs' oci-run ${words}`;
+    // a pipe and a device, which are handed over as they are
+    const result = await machine.script(`{ ${start} </dev/null 2>/dev/null; echo $?; } | cat; cat ${used}; rm ${used}`);
+    assert.equal(result.stdout, '0\n{"opened":[],"modules":[]}', result.stderr);
+  }
+  stdoutOf(await machine.run(['rm', '/run/used.cjs']));
+});
+
 test('a file of variables is for the payload alone', async () => {
   await machine.writeFile('/var/tmp/variables', 'A=b c\nNODE_OPTIONS=--require=/nosuch.cjs\n');
   for (const option of [['--env-file', '/var/tmp/variables'], ['--env-file=/var/tmp/variables']]) {
