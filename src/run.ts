@@ -10,6 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { claimBundle } from './claim-bundle.ts';
+import { moveInPlace } from './host/cgroup-move.ts';
 import { tryLockDirectory } from './host/lock.ts';
 import type { Terminal } from './host/terminal.ts';
 import type { Digest } from './oci/digest.ts';
@@ -25,6 +26,8 @@ import { mountDir } from './unit/context.ts';
 import { HEALTH_SCRIPT } from './unit/health.ts';
 
 const TEARDOWN_MAX_MS = 30_000;
+/** Less than a grace period of RCU lasts. */
+const MOVE_MS = 4;
 
 /** Where a container's root comes from, for the record that keeps it from being removed. */
 export interface ImageUse {
@@ -63,6 +66,7 @@ export async function startContainer(
     throw error;
   }
   const { units } = container;
+  const moving = setInterval(moveInPlace, MOVE_MS);
   try {
     await startUnits(container, manager, attach);
   } catch (error) {
@@ -71,6 +75,8 @@ export async function startContainer(
       await manager.waitUntilInactive(units.setup.name, TEARDOWN_MAX_MS);
     runTeardown(container); // where systemd refused the units nothing else would
     throw error;
+  } finally {
+    clearInterval(moving);
   }
 }
 

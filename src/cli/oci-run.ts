@@ -1,6 +1,7 @@
 /** oci-run: starts an image as a native systemd unit; oci-run(1). */
 import { basename, resolve } from 'node:path';
 import { Command } from 'commander';
+import { moveInPlace } from '../host/cgroup-move.ts';
 import type { PayloadStreams } from '../host/payload-streams.ts';
 import type { Terminal } from '../host/terminal.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -105,7 +106,10 @@ async function run(
   const notify = parseNotify(options);
   checkTerminal(options);
   checkWaiting(options);
-  if (!options.dryRun) (await import('../run.ts')).checkHost();
+  if (!options.dryRun) {
+    (await import('../run.ts')).checkHost();
+    moveInPlace(); // that takes as long as all until systemd is asked
+  }
   const sockets = (options.socket ?? []).map(parseSocket);
   if (sockets.length > 0 && waits(options))
     throw new OciError('USAGE', '--socket: nothing runs yet that could be waited for', {

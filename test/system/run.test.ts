@@ -196,10 +196,36 @@ process.on('exit', () => require('node:fs').writeFileSync('${used}', JSON.string
   for (const words of [`--pipe ${BUSYBOX} true`, `--wait --name web ${BUSYBOX} true`]) {
     const start = `NODE_OPTIONS='--require /run/used.cjs' oci-run ${words}`;
     // a pipe and a device, which are handed over as they are
-    const result = await machine.script(`{ ${start} </dev/null 2>/dev/null; echo $?; } | cat; cat ${used}; rm ${used}`);
+    const result = await machine.script(
+      `{ ${start} </dev/null 2>/dev/null; echo $?; } | cat; cat ${used}; rm ${used}`,
+    );
     assert.equal(result.stdout, '0\n{"opened":[],"modules":[]}', result.stderr);
   }
   stdoutOf(await machine.run(['rm', '/run/used.cjs']));
+});
+
+test('oci-run moves itself to the cgroup that it is in, so that systemd need not wait to move its services', async () => {
+  const told = '/run/told-by-oci-run';
+  await machine.writeFile(
+    '/run/moves.cjs',
+    `const fs = require('node:fs');
+const cgroup = () => /^0::(.*)$/m.exec(fs.readFileSync('/proc/self/cgroup', 'utf8'))[1];
+const before = cgroup();
+const moves = new Set();
+const writeFile = fs.writeFile;
+fs.writeFile = (path, data, done) => writeFile(path, data, (error) => {
+  moves.add([path, data, error?.code ?? 'moved'].join(' '));
+  done(error);
+});
+process.on('exit', () => fs.writeFileSync('${told}', JSON.stringify({ before, after: cgroup(), moves: [...moves] })));`,
+  );
+  const hooked = { env: { NODE_OPTIONS: '--require /run/moves.cjs' } };
+  const result = await machine.run(['oci-run', '--wait', BUSYBOX, 'true'], hooked);
+  assert.equal(result.status, 0, result.stderr);
+  const { before, after, moves } = JSON.parse(stdoutOf(await machine.run(['cat', told])));
+  assert.equal(after, before);
+  assert.deepEqual(moves, [`/sys/fs/cgroup${before}/cgroup.procs 0 moved`]);
+  stdoutOf(await machine.run(['rm', told, '/run/moves.cjs']));
 });
 
 test('a file of variables is for the payload alone', async () => {
