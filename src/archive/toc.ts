@@ -45,6 +45,8 @@ export interface TocChunk {
 }
 
 export interface TocEntry extends TarEntry {
+  /** The mode as a tar's header has it, maybe with bits for the type. */
+  readonly headerMode: number;
   /** Of the content; undefined where there is none, or eStargz leaves it out. */
   readonly digest: Digest | undefined;
   /** Of a file that is not empty: together its whole content, in order. */
@@ -109,17 +111,19 @@ export function parseToc(json: Uint8Array, format: TocFormat, dataEnd: number): 
 }
 
 /** What a tar header would say. */
-function readEntry(row: JsonObject, path: string): TarEntry {
+function readEntry(row: JsonObject, path: string): TarEntry & Pick<TocEntry, 'headerMode'> {
   const type = TYPES.get(asString(row['type'], 'type'));
   if (type === undefined) throw new Refusal(`type ${JSON.stringify(row['type']).slice(0, 40)} is not known`);
   const isLink = type === 'hardLink' || type === 'symlink';
   const isDevice = type === 'characterDevice' || type === 'blockDevice';
   const count = (key: string, max: number) => integer(numberIn(row, key), max, key);
+  const headerMode = count('mode', 0o7777777);
   return {
+    headerMode,
     type,
     path: checkName(path, 'name'),
     linkPath: isLink ? checkName(toByteString(asString(row['linkName'], 'linkName')), 'link target') : '',
-    mode: count('mode', 0o7777777) & 0o7777,
+    mode: headerMode & 0o7777,
     uid: count('uid', CONTAINER_ID_MAX),
     gid: count('gid', CONTAINER_ID_MAX),
     mtime: readTime(row['modtime']),

@@ -1,8 +1,8 @@
 /**
  * A layer that has a table of contents, made of objects: those that are here, and new ones from ranges of its blob.
  *
- * Invariant: with tar-split data the entries are those of the tar, made again from it, whose digest is the diffID; what the
- * table says about them does not count. Without, they are the table's, and the layer is known by the table's digest
+ * Invariant: where the tar can be made again, byte for byte, the entries are those of the tar, whose digest is the diffID;
+ * what the table says about them does not count. Else they are the table's, and the layer is known by the table's digest
  * alone: nothing may take it for the layer of that diffID.
  */
 import { createHash } from 'node:crypto';
@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { createDecompressor } from '../archive/decompress.ts';
 import type { TarEntry } from '../archive/tar-entry.ts';
 import { createTarParser } from '../archive/tar-parser.ts';
-import { createTarSplitParser } from '../archive/tar-split.ts';
+import { createTarSplitParser, type TarSplitHandler } from '../archive/tar-split.ts';
 import type { TocEntry, TocFormat } from '../archive/toc.ts';
 import { createContentReader, type KnownChunks } from '../archive/toc-content.ts';
 import { INLINE_MAX_BYTES } from '../composefs/inode.ts';
@@ -132,12 +132,39 @@ export function checkContent(read: ReadContent, content: StoredContent, { size, 
   if ('object' in content && `sha256:${hash.digest('hex')}` !== digest) throw damaged(content.object);
 }
 
+/** Gives a tar but for the content of its files: its own bytes, and where that belongs. */
+export type TarSource = (handler: TarSplitHandler) => void | Promise<void>;
+
+/** The tar that tar-split data (zstd) was made of. Throws BAD_ARCHIVE. */
+export function tarOfSplit(bytes: Uint8Array, unpackedSize: number): TarSource {
+  return async (handler) => {
+    const split = createTarSplitParser(handler);
+    let unpacked = 0;
+    const decompressor = createDecompressor(
+      'zstd',
+      (piece) => {
+        unpacked += piece.length;
+        if (unpacked > unpackedSize) throw unfit();
+        split.push(piece);
+      },
+      systemCodecs,
+    );
+    try {
+      await decompressor.write(bytes);
+      await decompressor.end();
+      split.end();
+    } finally {
+      decompressor.close();
+    }
+  };
+}
+
 /**
- * The tar of a layer, byte for byte, from its tar-split data (zstd) and the content of its files; gives its entries to
- * `sink`. Throws DIGEST_MISMATCH where it is not that of the diffID, BAD_ARCHIVE where data and tar do not fit.
+ * The tar of a layer, byte for byte, from its source and the content of its files; gives its entries to `sink`. Throws
+ * DIGEST_MISMATCH where it is not that of the diffID, BAD_ARCHIVE where source, table and tar do not fit.
  */
 export async function rebuildTar(
-  tarSplit: { readonly bytes: Uint8Array; readonly unpackedSize: number },
+  source: TarSource,
   files: readonly { readonly size: number; readonly content: StoredContent }[],
   read: ReadContent,
   diffID: DiffID,
@@ -167,7 +194,7 @@ export async function rebuildTar(
     hash.update(bytes);
     parser.push(bytes);
   };
-  const split = createTarSplitParser({
+  await source({
     segment: push,
     content(size) {
       const known = files[next++];
@@ -178,24 +205,7 @@ export async function rebuildTar(
       if (file !== undefined) throw unfit();
     },
   });
-  let unpacked = 0;
-  const decompressor = createDecompressor(
-    'zstd',
-    (bytes) => {
-      unpacked += bytes.length;
-      if (unpacked > tarSplit.unpackedSize) throw unfit();
-      split.push(bytes);
-    },
-    systemCodecs,
-  );
-  try {
-    await decompressor.write(tarSplit.bytes);
-    await decompressor.end();
-    split.end();
-    parser.end();
-  } finally {
-    decompressor.close();
-  }
+  parser.end();
   if (next !== files.length) throw unfit();
   const got = `sha256:${hash.digest('hex')}` as Digest;
   if (got !== diffID) throw digestMismatch('diffID of the layer, from its table of contents', got, diffID);

@@ -41,7 +41,7 @@ import {
 } from '../../../src/store/objects.ts';
 import { readStream, readStreamRecord } from '../../../src/store/streams.ts';
 import { type BuiltLayer, estargz, locate, zstdChunked } from '../archive/chunked-builder.ts';
-import { directory, file, hardLink, tar, whiteout } from '../archive/tar-builder.ts';
+import { type BuiltEntry, directory, file, hardLink, tar, whiteout } from '../archive/tar-builder.ts';
 import { rejectsOci } from '../expect-error.ts';
 
 const BIG = randomBytes(300_000);
@@ -168,7 +168,7 @@ function openStore(t: TestContext) {
         const contents = entries.map(({ entry, stored }) => {
           const pieces: Buffer[] = [];
           if (stored !== undefined) read(stored, entry.size, (piece) => void pieces.push(Buffer.from(piece)));
-          const { digest: _, chunks: __, pieces: ___, ...own } = entry as TocEntry;
+          const { digest: _, chunks: __, pieces: ___, headerMode: ____, ...own } = entry as TocEntry;
           return { entry: own, content: stored && digestOf(Buffer.concat(pieces)) };
         });
         commitObjects(objects, directory);
@@ -592,6 +592,128 @@ test('names that JSON cannot hold', async (t) => {
   assert.equal(entries.at(-1)!.entry.path, './f\xff');
   const { notes } = await store.fetch(estargz(odd));
   assert.match(notes[0]!, /has names that its table of contents cannot hold/);
+});
+
+/** As Go's archive/tar writes it, with so many names that its tar-split data is not fetched along with the table. */
+const goTar = (changed: string, { first, last }: { first?: BuiltEntry; last?: BuiltEntry } = {}) => {
+  const numbers = { deviceMajor: 0, deviceMinor: 0 };
+  return tar(
+    directory('usr', 0o755, { ...numbers, ...first }),
+    ...MANY.map((each) => ({ ...each, ...numbers })),
+    file('etc', changed, numbers),
+    file('link', '', { type: '1', linkName: 'etc', ...numbers }),
+    file('z', 'last', { ...numbers, ...last }),
+  );
+};
+const MANY = Array.from({ length: 1500 }, (_, i) =>
+  file(`usr/${randomBytes(40).toString('hex')}`, i % 10 === 0 ? `${i}${'x'.repeat(1000)}` : '', { mtime: i }),
+);
+const userName = { patch: (header: Buffer) => void header.write('somebody', 265) };
+
+/** What a pull asks for where `first` is here. */
+async function pulledAfter(t: TestContext, first: Buffer, layer: BuiltLayer, fakes: Fakes = {}) {
+  const store = openStore(t);
+  const directory = join(store.objects.objects, '../first');
+  mkdirSync(directory, { recursive: true });
+  await applyStream([first] as unknown as AsyncIterable<Uint8Array>, {
+    descriptor: {
+      mediaType: 'application/vnd.oci.image.layer.v1.tar',
+      digest: digestOf(first),
+      size: first.length,
+    },
+    diffID: digestOf(first) as never,
+    paths: store.objects,
+    directory,
+  });
+  commitObjects(store.objects, directory);
+  const outcome = await store.fetch(layer, fakes);
+  return { ...outcome, requests: outcome.asked.map((ranges) => ranges.map((range) => nameOf(range, layer))) };
+}
+
+function nameOf({ offset, end }: ByteRange, { descriptor, toc }: BuiltLayer): string {
+  const position = (key: string) =>
+    descriptor.annotations![`io.github.containers.zstd-chunked.${key}-position`]!.split(':').map(Number);
+  const sections = { table: position('manifest'), 'tar-split': position('tarsplit') };
+  for (const [name, [at, bytes]] of Object.entries(sections))
+    if (offset === at && end === at + bytes!) return name;
+  const row = toc.entries.find((entry) => entry['offset'] === offset && entry['endOffset'] === end);
+  const [first] = toc.entries.filter((entry) => entry['offset'] !== undefined);
+  return offset === 0 && end === first!['offset'] ? 'lead' : String(row?.['name']);
+}
+
+test('tar-split data is not fetched where the table alone makes the tar', async (t) => {
+  const layer = zstdChunked(goTar('new'));
+  const { identity, notes, entries, requests, bytes } = await pulledAfter(t, goTar('old'), layer);
+  assert.deepEqual(requests, [['table'], ['lead', 'etc']]);
+  assert.deepEqual(identity, { kind: 'diffID' });
+  assert.deepEqual(entries, seen(layer.tar));
+  assert.deepEqual(notes, []);
+  assert.equal(bytes.at(-1), layer.blob.length);
+});
+
+test('tar-split data is fetched where the table does not make the tar', async (t) => {
+  const old = goTar('old');
+  const edited = (edit: (entries: Record<string, unknown>[]) => unknown) =>
+    zstdChunked(goTar('new'), { edit: ({ entries }) => edit(entries) });
+  const garbage = zstdChunked(goTar('new'));
+  const value = Buffer.alloc(60_000).toString('base64');
+  const manyXattrs = Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`user.${i}`, value]));
+  const noLead = Buffer.from(garbage.blob).fill(7, 0, 20);
+  const cases: Record<string, [layer: BuiltLayer, fakes?: Fakes]> = {
+    'another writer': [zstdChunked(goTar('new', { first: userName }))],
+    'another writer, as the last header shows': [zstdChunked(goTar('new', { last: userName }))],
+    'a table with another mode': [edited((entries) => Object.assign(entries[5]!, { mode: 0o4777 }))],
+    'a table with another name': [edited((entries) => Object.assign(entries[5]!, { name: 'etc/shadow' }))],
+    'a table with a link elsewhere': [edited((entries) => Object.assign(entries.at(-2)!, { linkName: 'z' }))],
+    'a table with an entry more': [edited((entries) => entries.push({ type: 'dir', name: 'more/' }))],
+    'a table with an entry less': [edited((entries) => entries.splice(5, 1))],
+    'a table with more records than a tar may have': [
+      edited((entries) => Object.assign(entries[5]!, { xattrs: manyXattrs })),
+    ],
+    'the beginning of the blob': [garbage, { blob: noLead }],
+  };
+  for (const [name, [layer, fakes]] of Object.entries(cases)) {
+    const { identity, notes, entries, requests } = await pulledAfter(t, old, layer, fakes);
+    assert.deepEqual(requests, [['table'], ['lead', 'etc'], ['tar-split']], name);
+    assert.deepEqual(identity, { kind: 'diffID' }, name);
+    assert.deepEqual(entries, seen(layer.tar), name);
+    assert.deepEqual(notes, [], name);
+  }
+});
+
+test('nobody looks at the beginning of a blob where that cannot help, or takes too much', async (t) => {
+  const replaced = zstdChunked(goTar('new'), {
+    edit: ({ entries }) => Object.assign(entries[5]!, { name: 'usr/\ufffd' }),
+  });
+  const directories = MANY.slice(0, 500).map(({ name }) => directory(`opt/${String(name)}`));
+  const late = zstdChunked(tar(...directories, goTar('new').subarray(0, -1024)));
+  for (const layer of [replaced, late]) {
+    const { identity, entries, requests } = await pulledAfter(t, goTar('old'), layer);
+    assert.deepEqual(requests, [['table'], ['etc'], ['tar-split']]);
+    assert.deepEqual(identity, { kind: 'diffID' });
+    assert.deepEqual(entries, seen(layer.tar));
+  }
+});
+
+test('a layer that is neither by its table nor by its tar-split data what its diffID says', async (t) => {
+  const layer = { ...zstdChunked(goTar('new')), diffID: zstdChunked(goTar('other')).diffID };
+  await rejectsOci(pulledAfter(t, goTar('old'), layer), 'DIGEST_MISMATCH', /diffID of the layer/);
+});
+
+test('a table cannot have the same content read for days', async (t) => {
+  const size = 2 ** 34;
+  const layer = zstdChunked(SECOND, {
+    edit({ entries }) {
+      const files = entries.filter((entry) => entry['size'] !== undefined).slice(0, 5);
+      for (const entry of files) Object.assign(entry, { size, digest: files[0]!['digest'] });
+    },
+  });
+  const { identity, notes, asked } = await openStore(t).fetch(layer);
+  assert.equal(identity, undefined);
+  assert.deepEqual(notes, [
+    'the table of contents has more content than is put together here; fetching the whole layer',
+  ]);
+  assert.equal(asked.length, 1);
 });
 
 test('layers that nobody would ask for a table', () => {

@@ -27,7 +27,16 @@ test('a table that has the same large file again and again', (context) => {
   const files = Array.from(
     { length: 10 },
     (): TocEntry => ({
-      ...{ type: 'file', path: 'a', linkPath: '', mode: 0o644, uid: 0, gid: 0, size: content.length },
+      ...{
+        type: 'file',
+        path: 'a',
+        linkPath: '',
+        mode: 0o644,
+        headerMode: 0o644,
+        uid: 0,
+        gid: 0,
+        size: content.length,
+      },
       ...{ mtime: { seconds: 0, nanoseconds: 0 }, sparse: false, deviceMajor: 0, deviceMinor: 0 },
       ...{ xattrs: undefined, digest: undefined, chunks: [], pieces: [piece(0), piece(2 ** 20)] },
     }),
