@@ -9,7 +9,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { type VerityDigest, verityDigestOf } from './composefs/verity-digest.ts';
-import { lacksVerity, measureVerity } from './host/syscalls.ts';
+import { lacksVerity, measureVerity } from './host/verity.ts';
 import { OciError, quote } from './oci/errors.ts';
 import { openComposefsTree } from './store/composefs-tree.ts';
 import type { StoredImage } from './store/images.ts';

@@ -11,7 +11,7 @@
 import { fchmodSync, fstatSync, readlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { koffi } from './koffi.ts';
-import { systemCallError } from './syscalls.ts';
+import { O_CLOEXEC, systemCallError } from './syscalls.ts';
 
 export interface PayloadStreams {
   readonly stdin: string;
@@ -80,8 +80,6 @@ function openPipe(): { readEnd: number; writeEnd: number } {
   fchmodSync(ends[0]!, 0o666);
   return { readEnd: ends[0]!, writeEnd: ends[1]! };
 }
-
-const O_CLOEXEC = 0o2000000;
 
 interface PipeCalls {
   pipe2(ends: Int32Array, flags: number): number;

@@ -138,6 +138,11 @@ export function openat2(directory: number, name: string, flags: number, resolve:
   );
 }
 
+/** `argument`: the structure that the request takes, in the kernel's layout; results are written into it. */
+export function ioctl(fd: number, request: number, argument: Buffer | null = null): number {
+  return result(libc().ioctl(fd, request, argument));
+}
+
 export function close(fd: number): number {
   return result(libc().close(fd));
 }
@@ -276,9 +281,11 @@ export function inodeOf(fd: number): number {
   return status < 0 ? status : statBuffer.readUInt32LE(32) + statBuffer.readUInt32LE(36) * 2 ** 32;
 }
 
+const NS_GET_USERNS = 0xb701;
+
 /** The number of the user namespace that a namespace belongs to (ioctl_ns(2), NS_GET_USERNS), or the negative errno. */
 export function namespaceOwner(fd: number): number {
-  const owner = result(libc().ioctl(fd, NS_GET_USERNS, null));
+  const owner = ioctl(fd, NS_GET_USERNS);
   if (owner < 0) return owner;
   const inode = inodeOf(owner);
   close(owner);
@@ -387,9 +394,18 @@ const OTHER_ERRORS = new Map([[15, ['ENOTBLK', 'block device required'] as const
 
 /** `what` names the object for people (quoted by showBytes() or quote()). */
 export function systemCallError(value: number, syscall: string, what: string): NodeJS.ErrnoException {
-  const [code, text] = getSystemErrorMap().get(value) ??
-    OTHER_ERRORS.get(-value) ?? [`E${-value}`, 'unknown error'];
+  const [code, text] = describe(value);
   return Object.assign(new Error(`${syscall} ${what}: ${code}: ${text}`), { code, errno: value, syscall });
+}
+
+/** A negative result for people: "EIO: i/o error". */
+export function errnoText(value: number): string {
+  return describe(value).join(': ');
+}
+
+/** Its code and what that means. */
+function describe(value: number): readonly [code: string, text: string] {
+  return getSystemErrorMap().get(value) ?? OTHER_ERRORS.get(-value) ?? [`E${-value}`, 'unknown error'];
 }
 
 /** False when somebody else holds the lock (with LOCK_NB). */
@@ -403,43 +419,4 @@ export function tryFlock(fd: number, operation: number): boolean {
 /** Writes the whole file system of `fd` to the disk. */
 export function syncfs(fd: number): void {
   check(result(libc().syncfs(fd)), 'syncfs', 'the store');
-}
-
-const FS_IOC_ENABLE_VERITY = 0x40806685;
-const FS_IOC_MEASURE_VERITY = 0xc0046686;
-const VERITY_SHA256 = 1;
-const VERITY_BLOCK_BYTES = 4096;
-/** struct fsverity_enable_arg, all but the first fields zero: no salt, no signature. */
-const NS_GET_USERNS = 0xb701;
-const enableVerityArgument = Buffer.alloc(128);
-enableVerityArgument.writeUInt32LE(1, 0);
-enableVerityArgument.writeUInt32LE(VERITY_SHA256, 4);
-enableVerityArgument.writeUInt32LE(VERITY_BLOCK_BYTES, 8);
-
-/**
- * Has the kernel guard the content of a file from now on: it can be read and deleted, but never written. `fd` is open for
- * reading only, and nobody has it open for writing. False where the file system or the kernel has no fs-verity, and
- * while somebody else is at it.
- */
-export function enableVerity(fd: number): boolean {
-  const status = result(libc().ioctl(fd, FS_IOC_ENABLE_VERITY, enableVerityArgument));
-  if (NOT_GUARDED.has(-status)) return false;
-  if (status !== -errno.EEXIST) check(status, 'enable fs-verity on', 'an object');
-  return true;
-}
-
-const NOT_GUARDED = new Set([errno.ENOTTY, errno.EOPNOTSUPP, errno.EPERM, errno.EBUSY]);
-
-/** Whether the kernel could guard the file, and does not. */
-export function lacksVerity(fd: number): boolean {
-  return result(libc().ioctl(fd, FS_IOC_MEASURE_VERITY, Buffer.alloc(4 + 64))) === -errno.ENODATA;
-}
-
-/** What the kernel guards the file with, in hex; undefined where it does not, or not with SHA-256. */
-export function measureVerity(fd: number): string | undefined {
-  const digest = Buffer.alloc(4 + 64);
-  digest.writeUInt16LE(64, 2);
-  if (result(libc().ioctl(fd, FS_IOC_MEASURE_VERITY, digest)) < 0) return undefined;
-  if (digest.readUInt16LE(0) !== VERITY_SHA256) return undefined;
-  return digest.toString('hex', 4, 4 + digest.readUInt16LE(2));
 }

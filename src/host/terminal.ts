@@ -11,7 +11,7 @@ import { closeSync, constants, fchmodSync, fchownSync, fstatSync, openSync, stat
 import { ReadStream } from 'node:tty';
 import { OciError } from '../oci/errors.ts';
 import { koffi } from './koffi.ts';
-import { systemCallError } from './syscalls.ts';
+import { O_CLOEXEC, systemCallError } from './syscalls.ts';
 
 export interface Terminal {
   /** The end that becomes a process's streams; open until started() or close(). */
@@ -54,7 +54,6 @@ export function openTerminal(devpts: string, { uid, size }: TerminalOptions): Te
   }
 }
 
-const O_CLOEXEC = 0o2000000;
 const DEVPTS_SUPER_MAGIC = 0x1cd1; // linux/magic.h
 
 function requireDevpts(fd: number): void {

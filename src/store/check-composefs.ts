@@ -7,7 +7,7 @@ import { closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { showBytes } from '../archive/byte-string.ts';
 import type { VerityDigest } from '../composefs/verity-digest.ts';
-import { lacksVerity, measureVerity } from '../host/syscalls.ts';
+import { lacksVerity, measureVerity } from '../host/verity.ts';
 import type { Damage } from './check-store.ts';
 import { objectsOfStream } from './composefs-garbage.ts';
 import { IMAGE_FILE } from './composefs-images.ts';

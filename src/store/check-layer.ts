@@ -7,8 +7,8 @@
 import { createHash } from 'node:crypto';
 import { closeSync, lstatSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { getSystemErrorMap } from 'node:util';
 import { showBytes } from '../archive/byte-string.ts';
+import { errnoText } from '../host/syscalls.ts';
 import type { ChainID } from '../oci/digest.ts';
 import { quote } from '../oci/errors.ts';
 import { describeFiles, type FileLine, parseFileLine, readLines, unescapePath } from './layer-files.ts';
@@ -116,7 +116,7 @@ function compareTree(tree: string, files: string, found: (problem: string, path:
     },
     (path, status) => {
       lineOf(path);
-      found(`cannot be read: ${errorText(status)}`, path);
+      found(`cannot be read: ${errnoText(status)}`, path);
     },
   );
   for (; expected !== undefined; advance()) found('is missing', unescapePath(parseFileLine(expected)!.path));
@@ -159,9 +159,4 @@ function differences(expected: FileLine, got: FileLine): string {
 
 function octal(mode: number): string {
   return mode.toString(8).padStart(4, '0');
-}
-
-function errorText(status: number): string {
-  const [code, text] = getSystemErrorMap().get(status) ?? [`E${-status}`, 'unknown error'];
-  return `${code}: ${text}`;
 }

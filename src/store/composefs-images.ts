@@ -12,7 +12,7 @@ import { createLayerMerger } from '../composefs/merge-layers.ts';
 import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
 import { syncDirectory, syncFileSystem } from '../host/files.ts';
 import type { Waiting } from '../host/lock.ts';
-import { enableVerity, measureVerity } from '../host/syscalls.ts';
+import { enableVerity, measureVerity } from '../host/verity.ts';
 import { type DiffID, type Digest, digestHex } from '../oci/digest.ts';
 import { wrap } from '../oci/errors.ts';
 import { STREAM_FILE } from './apply-stream.ts';

@@ -34,11 +34,9 @@ import {
   AT_FDCWD,
   check,
   close,
-  enableVerity,
   errno,
   ftruncate,
   lseek,
-  measureVerity,
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
@@ -53,6 +51,7 @@ import {
   SEEK_HOLE,
   unlinkat,
 } from '../host/syscalls.ts';
+import { enableVerity, measureVerity } from '../host/verity.ts';
 import { type Digest, digestHex, digestOf } from '../oci/digest.ts';
 import type { Layout } from './layout.ts';
 
