@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { dumpTree } from '../../src/composefs/dump.ts';
 import { type TreeNode, writeErofsImage } from '../../src/composefs/erofs-image.ts';
 import { createLayerMerger } from '../../src/composefs/merge-layers.ts';
 import { verityDigestOf } from '../../src/composefs/verity-digest.ts';
@@ -12,6 +11,7 @@ import type { DiffID } from '../../src/oci/digest.ts';
 import { readStream, streamPath } from '../../src/store/streams.ts';
 import { sharedMachine, stdoutOf } from '../machine/machine.ts';
 import { file, node, oddTree } from '../unit/composefs/odd-tree.ts';
+import { dumpTree } from './composefs-dump.ts';
 import { BUSYBOX, NGINX, REGISTRY } from './container.ts';
 
 const machine = sharedMachine();
