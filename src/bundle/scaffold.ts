@@ -4,8 +4,8 @@
  *
  * Missing places are made below the image's layers. Where a /proc is a link, an /etc a file or a resolv.conf a
  * directory, or a layer of the image removed what was there, a layer above the image covers it; parents keep their
- * attributes there. Every path that comes out is
- * canonical: nothing that is made or mounted later has to follow a link of the image.
+ * attributes there. Every path that comes out is canonical: nothing that is made or mounted later has to follow a link
+ * of the image.
  */
 import { OciError, quote } from '../oci/errors.ts';
 import { NAME_MAX_BYTES } from '../oci/limits.ts';

@@ -6,7 +6,7 @@
  * manifest: …".
  */
 
-/** Every failure the programs can report. The text after each line is the exit status. */
+/** Every failure the programs can report, with its exit status. */
 export const EXIT_STATUS = {
   USAGE: 64, // the command line is wrong
   DIGEST_MISMATCH: 65, // bytes do not match their digest

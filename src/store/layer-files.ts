@@ -155,7 +155,7 @@ function crcText(crc: number): string {
   return crc.toString(16).padStart(8, '0');
 }
 
-/** Those that a layer can have; see tree-writer-xattrs.ts. */
+/** Those that a layer can have; see src/archive/layer-xattrs.ts. */
 const LAYER_XATTR = /^(user\.|trusted\.|security\.capability$|system\.posix_acl_(access|default)$)/;
 
 function xattrsDigest(fd: number, names: string[] | number): string | number {
