@@ -3,7 +3,7 @@ import { ensureHostPackages } from '../test/machine/host-packages.ts';
 import { buildPrograms } from './build.ts';
 import { command, main, step } from './step.ts';
 
-export async function testVirtualMachine(): Promise<void> {
+async function testVirtualMachine(): Promise<void> {
   await ensureHostPackages();
   await buildPrograms();
   await step('Running the tests in a virtual machine (some minutes)', () =>

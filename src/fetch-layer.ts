@@ -145,7 +145,7 @@ async function abortable<T>(promise: Promise<T>, signal: AbortSignal, stop: () =
   }
 }
 
-export function isBadData(error: unknown): boolean {
+function isBadData(error: unknown): boolean {
   return error instanceof OciError && error.exitStatus === 65;
 }
 

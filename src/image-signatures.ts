@@ -63,7 +63,7 @@ export function checkSignatures(
   return judge(signed, nameOf(image), only, keys.map(readTrustedKey));
 }
 
-export function readTrustedKey(path: string): TrustedKey {
+function readTrustedKey(path: string): TrustedKey {
   return parseTrustedKey(readSmallFile(path, KEY_MAX_BYTES, 'CONFIG'), path);
 }
 
@@ -75,7 +75,7 @@ export function readSignature(path: string): NamedText {
   return { name: path, text: readSmallFile(path, SIGNATURE_MAX_BYTES, 'INPUT_NOT_FOUND') };
 }
 
-export function keptSignatures(image: StoredImage): NamedText[] {
+function keptSignatures(image: StoredImage): NamedText[] {
   const directory = signatureDirectory(image);
   return listDirectory(directory)
     .filter((name) => /^[0-9a-f]{64}$/.test(name))

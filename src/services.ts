@@ -72,7 +72,7 @@ export function startedUnit(
     : `${unit}.service`;
 }
 
-export function serviceDirectory(root: string, name: string): string {
+function serviceDirectory(root: string, name: string): string {
   return join(root, 'services', name);
 }
 

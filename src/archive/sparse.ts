@@ -12,7 +12,7 @@ import { BLOCK_BYTES, parseNumber } from './tar-header.ts';
 /** Offsets and lengths of the data in a file, alternating. */
 export type SparseMap = number[];
 
-export const SPARSE_EXTENTS_MAX = 1024 * 1024;
+const SPARSE_EXTENTS_MAX = 1024 * 1024;
 
 const GNU_HEADER_MAP = 386;
 const GNU_HEADER_EXTENTS = 4;

@@ -4,6 +4,7 @@ import { showVerityDigest } from '../composefs/verity-digest.ts';
 import { OciError } from '../oci/errors.ts';
 import type { StoredImage } from '../store/images.ts';
 import type { StoreFormat } from '../store/layout.ts';
+import { shellWords } from '../unit/shell.ts';
 import { interruptSignal } from './interrupt.ts';
 import { outputFor } from './main.ts';
 import {
@@ -147,8 +148,8 @@ async function inspect(context: Context, name: string): Promise<void> {
     ['Image digest', imageDigest(image)],
     ['Directory', image.directory],
     ['User', config.User],
-    ['Entrypoint', shellWords(config.Entrypoint)],
-    ['Command', shellWords(config.Cmd)],
+    ['Entrypoint', commandText(config.Entrypoint)],
+    ['Command', commandText(config.Cmd)],
     ['Working directory', config.WorkingDir],
     ['Stop signal', config.StopSignal],
     ...config.Env.map((line): [string, string] => ['Environment', line]),
@@ -171,12 +172,11 @@ async function findContainer({ options }: Context, name: string) {
   return findContainer(places.runRoot, name.replace(/\.service$/, ''));
 }
 
-/** Words that a shell would read as the same list. */
-function shellWords(words: readonly string[]): string | undefined {
-  if (words.length === 0) return undefined;
-  return words
-    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
-    .join(' ');
+/** Words that a shell would read as the same list. *
+
+/** As a shell reads it; undefined for none. */
+function commandText(words: readonly string[]): string | undefined {
+  return words.length === 0 ? undefined : shellWords(words);
 }
 
 async function history(context: Context, name: string): Promise<void> {

@@ -4,7 +4,6 @@ import type { ResourceTexts } from '../bundle/resources.ts';
 import { OciError } from '../oci/errors.ts';
 import { resourceOptions } from './declare-run-options.ts';
 import type { CommonOptions } from './options.ts';
-
 import { updateServices } from './service-commands.ts';
 import { type Context, withManager } from './with-manager.ts';
 

@@ -33,7 +33,7 @@ export interface VerityHash {
   digest(): VerityDigest;
 }
 
-export const VERITY_BLOCK_BYTES = 4096;
+const VERITY_BLOCK_BYTES = 4096;
 const HASH_BYTES = 32;
 const HASHES = VERITY_BLOCK_BYTES / HASH_BYTES;
 const DESCRIPTOR_BYTES = 256;

@@ -102,7 +102,7 @@ const P4 = 668265263;
 const P5 = 374761393;
 
 /** xxHash, 32 bits (xxhash_spec.md). */
-export function xxh32(bytes: Buffer, seed: number): number {
+function xxh32(bytes: Buffer, seed: number): number {
   const rotate = (x: number, by: number) => (x << by) | (x >>> (32 - by));
   let at = 0;
   let sum: number;

@@ -11,8 +11,8 @@ import { once } from 'node:events';
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 
-export const TERMINAL_ASKED = 'terminal-asked';
-export const TERMINAL_OPEN = 'terminal-open';
+const TERMINAL_ASKED = 'terminal-asked';
+const TERMINAL_OPEN = 'terminal-open';
 
 /** Runs `start`; while it does, `open` is called when the setup unit whose bundle is `directory` asks for it. */
 export async function answerTerminalRequest(

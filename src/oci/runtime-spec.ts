@@ -8,7 +8,7 @@ import { parseJson } from './json.ts';
 import { anything, flag, type Infer, integer, list, map, object, oneOf, text } from './schema.ts';
 
 /** Large enough for any bundle: a seccomp profile is the largest part of one. */
-export const RUNTIME_SPEC_MAX_BYTES = 4 * 1024 * 1024;
+const RUNTIME_SPEC_MAX_BYTES = 4 * 1024 * 1024;
 
 const ID_MAPPING = object({ containerID: integer, hostID: integer, size: integer });
 export type IDMapping = Infer<typeof ID_MAPPING>;

@@ -31,7 +31,7 @@ export function parseSignal(text: string): Signal {
 }
 
 /** `SIGTERM` for 15, `SIGRTMIN+n` for real-time signals, the number for the two that libc keeps for itself. */
-export function signalName(number: number): string {
+function signalName(number: number): string {
   if (number >= RTMIN) return number === RTMIN ? 'SIGRTMIN' : `SIGRTMIN+${number - RTMIN}`;
   const names = Object.entries(constants.signals)
     .filter(([, value]) => value === number)

@@ -74,7 +74,7 @@ export const SECTION: Readonly<Record<QuadletKind, string>> = {
 };
 
 /** The last value of a key of the file's own section. */
-export function ownValue({ kind, unit }: QuadletFile, key: string): string | undefined {
+function ownValue({ kind, unit }: QuadletFile, key: string): string | undefined {
   return sectionOf(unit, SECTION[kind]).get(key)?.at(-1)?.value;
 }
 

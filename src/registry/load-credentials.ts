@@ -35,7 +35,7 @@ export interface CredentialOptions {
 }
 
 /** The systemd credential (LoadCredential=) that carries an auth.json to a unit. */
-export const AUTH_CREDENTIAL = 'oci.auth.json';
+const AUTH_CREDENTIAL = 'oci.auth.json';
 
 /** `host` is the physical one (where a mirror or a rewritten location really is), docker.io for Docker Hub. */
 export async function findCredentials(

@@ -31,7 +31,7 @@ export interface Rules {
   byName: ReadonlyMap<string, readonly Rule[]>;
 }
 
-export const OPERATORS = {
+const OPERATORS = {
   SCMP_CMP_NE: true,
   SCMP_CMP_LT: true,
   SCMP_CMP_LE: true,

@@ -95,7 +95,7 @@ function withFile<T>(path: string, use: (fd: number) => T): T {
 }
 
 /** Writes the image of such layers to a new file. Throws BAD_ARCHIVE for layers that do not fit on each other. */
-export function writeComposefsImage(
+function writeComposefsImage(
   layout: Pick<Layout, 'root'>,
   layers: readonly StreamKey[],
   path: string,

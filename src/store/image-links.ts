@@ -114,7 +114,7 @@ export function linkTarget(hex: string, format: StoreFormat): string {
 }
 
 /** The image had a name until now; see garbage.ts. */
-export function startGrace(layout: Layout, hex: string): void {
+function startGrace(layout: Layout, hex: string): void {
   const now = new Date();
   try {
     utimesSync(imagePath(layout, hex), now, now);

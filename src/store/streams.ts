@@ -152,12 +152,3 @@ function damaged(path: string, cause: unknown): OciError {
     cause,
   });
 }
-
-/** Of a whole stream. */
-export function readStreamRecord(path: string): StreamRecord {
-  const records = readStream(path);
-  for (;;) {
-    const { done, value } = records.next();
-    if (done) return value;
-  }
-}

@@ -23,7 +23,7 @@ function imageInWords({ imageName, manifestDigest }: UnitContext): string {
 const DIGEST_DIGITS = 12;
 
 /** linux.cgroupsPath of systemd's form, SLICE:PREFIX:NAME, names a slice; the unit has its own name. */
-export function sliceOf(spec: RuntimeSpec, context: UnitContext): string {
+function sliceOf(spec: RuntimeSpec, context: UnitContext): string {
   const path = spec.linux.cgroupsPath;
   if (path === undefined || path === '') return context.slice;
   const [slice = '', , ...rest] = path.split(':');

@@ -2,7 +2,7 @@
  * The Debian packages that the development machine itself needs, and the mirror it gets packages from.
  * What is missing is installed with apt-get, and said so.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { command, step, TaskFailed } from '../../scripts/step.ts';
 
@@ -60,9 +60,4 @@ export function debianMirror(): string {
     if (suite === release && component === 'main' && uri) return uri.replace(/\/$/, '');
   }
   throw new TaskFailed(`apt-get knows no source of Debian ${release ?? ''}: see /etc/apt/sources.list.d`);
-}
-
-/** Debian's name of this architecture. */
-export function debianArchitecture(): string {
-  return execFileSync('dpkg', ['--print-architecture'], { encoding: 'utf8' }).trim();
 }

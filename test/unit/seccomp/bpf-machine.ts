@@ -1,7 +1,7 @@
 /** Runs a filter as the kernel does (Documentation/networking/filter.rst), and checks what the kernel checks first. */
 import assert from 'node:assert/strict';
 
-export const AUDIT = {
+const AUDIT = {
   x86_64: 0xc000_003e,
   i386: 0x4000_0003,
   aarch64: 0xc000_00b7,
