@@ -6,6 +6,21 @@
  * where it is used, and a lookup takes at most as long as its directory has bytes. Throws BAD_IMAGE.
  */
 import { OciError } from '../oci/errors.ts';
+import {
+  BLOCK_BITS,
+  BLOCK_BYTES,
+  COMPACT_BYTES,
+  DATA_LAYOUT,
+  DIRENT_BYTES,
+  EROFS_MAGIC,
+  EXTENDED_BYTES,
+  METACOPY_HEAD,
+  S_IFMT,
+  SLOT_BYTES,
+  SUPER_BYTES,
+  SUPER_OFFSET,
+  XATTR_HEADER_BYTES,
+} from './erofs-format.ts';
 
 /** Number of an inode: where it lies, in units of 32 bytes. */
 export type Nid = number;
@@ -32,24 +47,10 @@ export interface ImageReader {
   objectOf(nid: Nid): string | undefined;
 }
 
-const SUPERBLOCK = 1024;
-const MAGIC = 0xe0f5e1e2;
-const BLOCK_BITS = 12;
-const BLOCK_BYTES = 1 << BLOCK_BITS;
-const DIRENT_BYTES = 12;
-const S_IFMT = 0o170000;
-const S_IFCHR = 0o020000;
-const S_IFREG = 0o100000;
-const S_IFLNK = 0o120000;
-const S_IFDIR = 0o040000;
-/** Data layouts: in blocks of their own; the last block behind the inode; by chunks, of which we know only holes. */
-const PLAIN = 0;
-const INLINE = 2;
-const CHUNKS = 4;
+const TYPE_BITS = 0o170000;
+/** The index of the prefix `trusted.`. */
 const TRUSTED = 4;
 const METACOPY = 'overlay.metacopy';
-/** struct ovl_metacopy: version 0, length 36, no flags, SHA-256. */
-const METACOPY_HEAD = '00240001';
 
 interface Place extends ImageInode {
   readonly layout: number;
@@ -69,22 +70,23 @@ export function openImage(bytes: Buffer): ImageReader {
   const u32 = (offset: number) => bytes.readUInt32LE(at(offset, 4));
   const u64 = (offset: number) => u32(offset) + u32(offset + 4) * 2 ** 32;
 
-  if (bytes.length < SUPERBLOCK + 128 || u32(SUPERBLOCK) !== MAGIC) throw damaged('it is no EROFS');
-  if (u8(SUPERBLOCK + 12) !== BLOCK_BITS) throw damaged('its blocks do not have 4096 bytes');
-  const root = u16(SUPERBLOCK + 14);
-  const inodes = u32(SUPERBLOCK + 40) * BLOCK_BYTES;
-  const sharedXattrs = u32(SUPERBLOCK + 44) * BLOCK_BYTES;
+  if (bytes.length < SUPER_OFFSET + SUPER_BYTES || u32(SUPER_OFFSET) !== EROFS_MAGIC)
+    throw damaged('it is no EROFS');
+  if (u8(SUPER_OFFSET + 12) !== BLOCK_BITS) throw damaged('its blocks do not have 4096 bytes');
+  const root = u16(SUPER_OFFSET + 14);
+  const inodes = u32(SUPER_OFFSET + 40) * BLOCK_BYTES;
+  const sharedXattrs = u32(SUPER_OFFSET + 44) * BLOCK_BYTES;
 
   function place(nid: Nid): Place {
-    const start = inodes + nid * 32;
+    const start = inodes + nid * SLOT_BYTES;
     const format = u16(start);
     const extended = (format & 1) === 1;
     const xattrCount = u16(start + 2);
     const common = {
       mode: u16(start + 4),
       layout: (format >> 1) & 7,
-      xattrs: start + (extended ? 64 : 32),
-      xattrBytes: xattrCount === 0 ? 0 : 12 + 4 * (xattrCount - 1),
+      xattrs: start + (extended ? EXTENDED_BYTES : COMPACT_BYTES),
+      xattrBytes: xattrCount === 0 ? 0 : XATTR_HEADER_BYTES + 4 * (xattrCount - 1),
       firstBlock: u32(start + 16),
       rdev: u32(start + 16),
     };
@@ -94,7 +96,7 @@ export function openImage(bytes: Buffer): ImageReader {
         size: u32(start + 8),
         uid: u16(start + 24),
         gid: u16(start + 26),
-        mtime: { seconds: u64(SUPERBLOCK + 24), nanoseconds: u32(SUPERBLOCK + 32) },
+        mtime: { seconds: u64(SUPER_OFFSET + 24), nanoseconds: u32(SUPER_OFFSET + 32) },
       };
     return {
       ...common,
@@ -108,8 +110,8 @@ export function openImage(bytes: Buffer): ImageReader {
   /** One block of a file, or what there is of it. */
   function block(file: Place, index: number): Buffer {
     const length = Math.min(BLOCK_BYTES, file.size - index * BLOCK_BYTES);
-    const isTail = file.layout === INLINE && index === Math.ceil(file.size / BLOCK_BYTES) - 1;
-    if (file.layout !== PLAIN && file.layout !== INLINE)
+    const isTail = file.layout === DATA_LAYOUT.inline && index === Math.ceil(file.size / BLOCK_BYTES) - 1;
+    if (file.layout !== DATA_LAYOUT.plain && file.layout !== DATA_LAYOUT.inline)
       throw damaged('a file is laid out in an unknown way');
     const start = isTail ? file.xattrs + file.xattrBytes : (file.firstBlock + index) * BLOCK_BYTES;
     return bytes.subarray(at(start, length), start + length);
@@ -124,13 +126,14 @@ export function openImage(bytes: Buffer): ImageReader {
 
   function child(directory: Nid, name: string): Nid | undefined {
     const file = place(directory);
-    if ((file.mode & S_IFMT) !== S_IFDIR || file.size > bytes.length) throw damaged('a directory is none');
+    if ((file.mode & TYPE_BITS) !== S_IFMT.directory || file.size > bytes.length)
+      throw damaged('a directory is none');
     const wanted = Buffer.from(name, 'latin1');
     for (let index = 0; index * BLOCK_BYTES < file.size; index++) {
       const found = inBlock(block(file, index), wanted);
       if (found === undefined) continue;
       const { mode, rdev } = place(found);
-      return (mode & S_IFMT) === S_IFCHR && rdev === 0 ? undefined : found;
+      return (mode & TYPE_BITS) === S_IFMT.characterDevice && rdev === 0 ? undefined : found;
     }
     return undefined;
   }
@@ -140,9 +143,13 @@ export function openImage(bytes: Buffer): ImageReader {
     if (file.xattrBytes === 0) return undefined;
     const end = file.xattrs + file.xattrBytes;
     const sharedCount = u8(file.xattrs + 4);
-    const own = file.xattrs + 12 + 4 * sharedCount;
+    const own = file.xattrs + XATTR_HEADER_BYTES + 4 * sharedCount;
     for (let i = 0; i < sharedCount; i++) {
-      const found = xattrAt(sharedXattrs + 4 * u32(file.xattrs + 12 + 4 * i), bytes.length, name);
+      const found = xattrAt(
+        sharedXattrs + 4 * u32(file.xattrs + XATTR_HEADER_BYTES + 4 * i),
+        bytes.length,
+        name,
+      );
       if (found.value !== undefined) return found.value;
     }
     for (let entry = own; entry + 4 <= end; ) {
@@ -170,12 +177,14 @@ export function openImage(bytes: Buffer): ImageReader {
     child,
     inlineContent(nid) {
       const file = place(nid);
-      const type = file.mode & S_IFMT;
-      return type === S_IFLNK || (type === S_IFREG && file.layout !== CHUNKS) ? content(file) : undefined;
+      const type = file.mode & TYPE_BITS;
+      return type === S_IFMT.symlink || (type === S_IFMT.file && file.layout !== DATA_LAYOUT.chunks)
+        ? content(file)
+        : undefined;
     },
     objectOf(nid) {
       const file = place(nid);
-      if ((file.mode & S_IFMT) !== S_IFREG || file.layout !== CHUNKS) return undefined;
+      if ((file.mode & TYPE_BITS) !== S_IFMT.file || file.layout !== DATA_LAYOUT.chunks) return undefined;
       const value = trusted(file, METACOPY)?.toString('hex') ?? '';
       if (value.length === 72 && value.startsWith(METACOPY_HEAD)) return value.slice(METACOPY_HEAD.length);
       throw damaged('a file has no object');

@@ -37,3 +37,10 @@ export type LayerRecord =
   | { readonly kind: 'whiteout'; readonly path: string }
   /** Hides what the layers below have in the directory. */
   | { readonly kind: 'opaque'; readonly path: string };
+
+/** A file of a merged tree. One node under several names is one file with hard links. */
+export interface TreeNode {
+  readonly inode: Inode;
+  /** Of a directory; undefined for none. */
+  readonly children: ReadonlyMap<string, TreeNode> | undefined;
+}

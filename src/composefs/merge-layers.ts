@@ -20,8 +20,7 @@ import {
 } from '../archive/layer-path.ts';
 import { atEntry, Refusal, refusing } from '../archive/refusal.ts';
 import { PATH_MAX_BYTES } from '../oci/limits.ts';
-import type { TreeNode } from './erofs-image.ts';
-import type { Inode, LayerRecord } from './inode.ts';
+import type { Inode, LayerRecord, TreeNode } from './inode.ts';
 
 export interface LayerMerger {
   /** The next layer. Throws BAD_ARCHIVE naming the entry. */

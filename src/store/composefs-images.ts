@@ -6,8 +6,8 @@
  */
 import { closeSync, constants, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { type TreeNode, writeErofsImage } from '../composefs/erofs-image.ts';
-import type { LayerRecord } from '../composefs/inode.ts';
+import { writeErofsImage } from '../composefs/erofs-image.ts';
+import type { LayerRecord, TreeNode } from '../composefs/inode.ts';
 import { createLayerMerger } from '../composefs/merge-layers.ts';
 import { createVerityHash, type VerityDigest } from '../composefs/verity-digest.ts';
 import { syncDirectory, syncFileSystem } from '../host/files.ts';

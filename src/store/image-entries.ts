@@ -1,6 +1,6 @@
 /** The files of an image of format composefs, by path, from the records of its layers. Nothing is mounted. */
 import { createHash } from 'node:crypto';
-import type { TreeNode } from '../composefs/erofs-image.ts';
+import type { TreeNode } from '../composefs/inode.ts';
 import { createLayerMerger } from '../composefs/merge-layers.ts';
 import type { Layout } from './layout.ts';
 import { readStream, type StreamKey, streamPath } from './streams.ts';

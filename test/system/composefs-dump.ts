@@ -1,5 +1,6 @@
 /** A tree as text, a line for each name: composefs-dump(5). What composefs' own tools read, and people compare. */
-import { S_IFMT, type TreeNode } from '../../src/composefs/erofs-image.ts';
+import { S_IFMT } from '../../src/composefs/erofs-format.ts';
+import type { TreeNode } from '../../src/composefs/inode.ts';
 import { compare } from '../../src/composefs/xattr-table.ts';
 
 /** Breadth first, as the image is; a file's further names are links to its first. */

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type TreeNode, writeErofsImage } from '../../src/composefs/erofs-image.ts';
+import { writeErofsImage } from '../../src/composefs/erofs-image.ts';
+import type { TreeNode } from '../../src/composefs/inode.ts';
 import { createLayerMerger } from '../../src/composefs/merge-layers.ts';
 import { verityDigestOf } from '../../src/composefs/verity-digest.ts';
 import type { DiffID } from '../../src/oci/digest.ts';

@@ -1,7 +1,6 @@
 /** A tree with everything that an image can hold, and that is hard to lay out. */
 import { createHash } from 'node:crypto';
-import type { TreeNode } from '../../../src/composefs/erofs-image.ts';
-import type { Inode } from '../../../src/composefs/inode.ts';
+import type { Inode, TreeNode } from '../../../src/composefs/inode.ts';
 import type { VerityDigest } from '../../../src/composefs/verity-digest.ts';
 
 export type Node = TreeNode & { readonly children: Map<string, Node> | undefined };

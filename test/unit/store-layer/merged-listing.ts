@@ -1,7 +1,6 @@
 /** What an image of format composefs shows of layers, in the form of listing() in layer-fixture.ts. Nothing is written. */
 import { createTarParser } from '../../../src/archive/tar-parser.ts';
-import type { TreeNode } from '../../../src/composefs/erofs-image.ts';
-import type { LayerRecord } from '../../../src/composefs/inode.ts';
+import type { LayerRecord, TreeNode } from '../../../src/composefs/inode.ts';
 import { createLayerMerger } from '../../../src/composefs/merge-layers.ts';
 import { createStreamWriter } from '../../../src/store/stream-writer.ts';
 import { type BuiltEntry, tar } from '../archive/tar-builder.ts';
