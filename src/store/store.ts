@@ -9,25 +9,24 @@
  * ours may link to layers there, so whoever looks after them must not delete what we use.
  */
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { listDirectory, syncDirectory } from '../host/files.ts';
-import { type Lock, lockFile, lockPresentFile, type Waiting } from '../host/lock.ts';
+import { type Lock, type LockMode, lockFile, lockPresentFile, type Waiting } from '../host/lock.ts';
 import { syncfs } from '../host/syscalls.ts';
 import { type ChainID, type DiffID, type Digest, digestHex, digestOfHex } from '../oci/digest.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import { type CheckedStore, checkStore } from './check-store.ts';
-import { claimStream, commitComposefsImage, IMAGE_FILE, type StreamStage } from './composefs-images.ts';
+import { claimStream, commitComposefsImage, type StreamStage } from './composefs-images.ts';
 import { collectGarbage, deleteImage, type Garbage, type GarbageOptions } from './garbage.ts';
 import { composefsEntries, type ImageEntry } from './image-entries.ts';
-import { listLinks, readLink, removeLink, settleNames, writeLink } from './image-links.ts';
+import { listLinks, removeLink, settleNames, writeLink } from './image-links.ts';
+import { lookupIn, namesIn } from './image-lookup.ts';
 import { findImageUsers, type ImageUser, refuseWhileUsed, type UseRecord, useRecord } from './image-users.ts';
 import {
   commitImage,
-  findDocument,
   hasImage,
   type ImageDocuments,
   type ImageRecord,
-  listImageHexes,
   type RawDocuments,
   readImageDocuments,
   readImageRecord,
@@ -39,7 +38,6 @@ import {
   hasLayer,
   type LayerRecord,
   type LayerStage,
-  layerTree,
   readLayerRecord,
 } from './layers.ts';
 import {
@@ -69,12 +67,6 @@ export interface RemovedImage {
   readonly deletedLayers: readonly string[];
 }
 
-export interface DamagedImage {
-  readonly digest: Digest;
-  readonly names: readonly string[];
-  readonly error: OciError;
-}
-
 export type Store = ReturnType<typeof storeOf>;
 
 export interface StoreOptions {
@@ -99,69 +91,8 @@ export function openStore({ root, create = false, additional = [] }: StoreOption
 }
 
 function storeOf(layout: Layout, others: readonly Layout[]) {
-  const all = [layout, ...others];
-  const homeOfImage = (digest: Digest) => all.find((store) => hasImage(store, digest));
-  const homeOfLayer = (chainID: ChainID) => all.find((store) => hasLayer(store, chainID));
-  const treeOf = (chainID: ChainID) => layerTree(homeOfLayer(chainID) ?? layout, chainID);
-
-  /** Every name with its image's hex; of one name in several stores, ours. */
-  function allTags(): Map<string, string> {
-    return new Map(all.toReversed().flatMap((store) => [...listLinks(store, 'tags')]));
-  }
-
-  function namesOf(hex: string, tags = allTags()): string[] {
-    return [...tags]
-      .filter(([, tagged]) => tagged === hex)
-      .map(([name]) => name)
-      .sort();
-  }
-
-  function imageByHex(hex: string, tags?: Map<string, string>): StoredImage {
-    const home = homeOfImage(digestOfHex(hex)) ?? layout;
-    const { format = 'tree', imageDigest, ...record } = readImageRecord(home, hex);
-    const image: StoredImage = { ...record, format, names: namesOf(hex, tags), store: home.root };
-    if (imageDigest === undefined) return image;
-    const path = join(record.directory, IMAGE_FILE);
-    return { ...image, composefs: { path, digest: imageDigest, objects: objectPaths(home).objects } };
-  }
-
-  function hexOfTag(name: string, stores: readonly Layout[] = all): string | undefined {
-    for (const store of stores) {
-      const hex = readLink(store, 'tags', name);
-      if (hex !== undefined) return hex;
-    }
-    return undefined;
-  }
-
-  /** The digest hex that a name or (abbreviated) digest stands for, in the first store that has it. */
-  function findHex(candidates: readonly string[], stores: readonly Layout[] = all): string | undefined {
-    for (const name of candidates) {
-      const hex = hexOfTag(name, stores);
-      if (hex !== undefined) return hex;
-    }
-    for (const name of candidates) {
-      const digits = /^(?:.*@)?(?:sha(?:256|512):)?([0-9a-f]{12,128})$/.exec(name)?.[1];
-      if (digits === undefined) continue;
-      const hexes = new Set(stores.flatMap(listImageHexes));
-      const found = [...hexes].filter((hex) => hex.startsWith(digits));
-      if (found.length === 1) return found[0];
-      if (found.length > 1)
-        throw new OciError('USAGE', `${quote(name)} stands for ${found.length} images`, {
-          hint: 'Write more of its digits.',
-        });
-    }
-    return undefined;
-  }
-
-  function refuseReadOnly(candidates: readonly string[], verb: string): void {
-    const store = others.find((other) => findHex(candidates, [other]) !== undefined);
-    if (store === undefined) return;
-    throw new OciError(
-      'DENIED',
-      `refusing to ${verb} ${quote(candidates[0] ?? '')}: it is in the additional store ${quote(store.root)}, which is only read`,
-      { hint: `Do it there: ocictl --root ${store.root} …` },
-    );
-  }
+  const lookup = lookupIn(layout, others);
+  const { homeOfImage, homeOfLayer, treeOf, imageByHex, findHex, refuseReadOnly } = lookup;
 
   function usersOf(digest: Digest, runRoot: string): ImageUser[] {
     const roots = [...listLinks(layout, 'roots')].filter(([, hex]) => hex === digestHex(digest));
@@ -179,25 +110,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
      * The store's lock: shared to add or to start using an image, exclusive to delete. The shared one is on the
      * additional stores, too.
      */
-    async lock(mode: 'shared' | 'exclusive', waiting: Waiting = {}): Promise<Lock> {
-      const what = (root: string) => `the store ${quote(root)}`;
-      const locks: Lock[] = [];
-      const release = () => {
-        for (const lock of locks) lock.release();
-      };
-      try {
-        if (existsSync(layout.root))
-          locks.push(await lockFile(layout.lock, mode, what(layout.root), waiting));
-        for (const { lock, root } of mode === 'shared' ? others : []) {
-          const held = await lockPresentFile(lock, mode, what(root), waiting);
-          if (held !== undefined) locks.push(held);
-        }
-      } catch (error) {
-        release();
-        throw error;
-      }
-      return { fd: locks[0]?.fd ?? -1, release, [Symbol.dispose]: release };
-    },
+    lock: (mode: LockMode, waiting: Waiting = {}): Promise<Lock> => lockStores(layout, others, mode, waiting),
 
     // Names and images
 
@@ -214,21 +127,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     hasImage: (digest: Digest): boolean => homeOfImage(digest) !== undefined,
 
     /** Newest first. Damaged images are listed apart, so that one does not hide the others. */
-    listImages(): { images: StoredImage[]; damaged: DamagedImage[] } {
-      const tags = allTags();
-      const images: StoredImage[] = [];
-      const damaged: DamagedImage[] = [];
-      for (const hex of new Set(all.flatMap(listImageHexes))) {
-        try {
-          images.push(imageByHex(hex, tags));
-        } catch (error) {
-          if (!(error instanceof OciError)) throw error;
-          damaged.push({ digest: digestOfHex(hex), names: namesOf(hex, tags), error });
-        }
-      }
-      images.sort((a, b) => (a.stored < b.stored ? 1 : -1));
-      return { images, damaged };
-    },
+    listImages: lookup.listImages,
 
     /** Manifest and configuration, verified again. */
     readDocuments: (image: StoredImage): ImageDocuments => readImageDocuments(image),
@@ -243,13 +142,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       ),
 
     /** A manifest or configuration that is here already. */
-    localDocument(digest: Digest): Uint8Array | undefined {
-      for (const store of all) {
-        const bytes = findDocument(store, digest);
-        if (bytes !== undefined) return bytes;
-      }
-      return undefined;
-    },
+    localDocument: lookup.localDocument,
 
     /** The trees of the image's own layers, lowest first, without the skeleton. */
     layerTrees: (image: StoredImage): string[] => image.layers.map(({ chainID }) => treeOf(chainID)),
@@ -258,11 +151,11 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     checkName: (name: string): void => void tagFileName(name),
 
     /** Whether the name leads to the image, here or in an additional store. */
-    isTagged: (name: string, digest: Digest): boolean => hexOfTag(name) === digestHex(digest),
+    isTagged: (name: string, digest: Digest): boolean => lookup.hexOfTag(name) === digestHex(digest),
 
     /** Durable when it returns; false when the name already led there. Under the shared lock. */
     async tag(name: string, digest: Digest, waiting: Waiting = {}): Promise<boolean> {
-      if (hexOfTag(name) === digestHex(digest)) return false;
+      if (lookup.hexOfTag(name) === digestHex(digest)) return false;
       const home = homeOfImage(digest);
       if (home === undefined)
         throw new OciError('TEMPORARY', `the image of ${quote(name)} was removed meanwhile`, {
@@ -417,7 +310,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
         return undefined;
       }
       const digest = digestOfHex(hex);
-      const names = namesOf(hex, listLinks(layout, 'tags'));
+      const names = namesIn(listLinks(layout, 'tags'), hex);
       const name = candidates.find((candidate) => names.includes(candidate));
       if (name === undefined && names.length > 1)
         throw new OciError(
@@ -435,4 +328,28 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
       return { digest, untagged, deleted, deletedLayers };
     },
   };
+}
+
+async function lockStores(
+  { root, lock }: Layout,
+  others: readonly Layout[],
+  mode: LockMode,
+  waiting: Waiting,
+): Promise<Lock> {
+  const what = (directory: string) => `the store ${quote(directory)}`;
+  const locks: Lock[] = [];
+  const release = () => {
+    for (const held of locks) held.release();
+  };
+  try {
+    if (existsSync(root)) locks.push(await lockFile(lock, mode, what(root), waiting));
+    for (const other of mode === 'shared' ? others : []) {
+      const held = await lockPresentFile(other.lock, mode, what(other.root), waiting);
+      if (held !== undefined) locks.push(held);
+    }
+  } catch (error) {
+    release();
+    throw error;
+  }
+  return { fd: locks[0]?.fd ?? -1, release, [Symbol.dispose]: release };
 }
