@@ -105,7 +105,8 @@ for (const [name, build] of Object.entries(LAYERS))
     test('the table says what the tar says', async () => {
       const { toc, extra } = await readToc(layer);
       const inTable = [...toc.entries, ...extra].map((entry) => {
-        const { digest: _, chunks: __, ...rest } = entry as TocEntry;
+        const { digest: _, chunks: __, headerMode, ...rest } = entry as TocEntry;
+        if (toc.entries.includes(entry as TocEntry)) assert.equal(headerMode & 0o7777, rest.mode);
         return rest;
       });
       const inTar = locate(layer.tar).map(({ entry }) => entry);
