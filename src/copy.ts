@@ -265,9 +265,9 @@ function openDestination(
   if (path.endsWith('/') && !source.isDirectory) throw notFound(typed, 'is no directory');
   const trimmed = path.replace(/\/+$/, '');
   const parent = trimmed.includes('/') ? trimmed.slice(0, trimmed.lastIndexOf('/') + 1) : '.';
-  const parentFd = end.open(parent, O_PATH | O_DIRECTORY);
   const name = lastName(path);
-  if (parentFd < 0 || name === '' || name === '..') throw notFound(typed, 'is in no directory that exists');
+  const parentFd = name === '' || name === '..' ? -1 : end.open(parent, O_PATH | O_DIRECTORY);
+  if (parentFd < 0) throw notFound(typed, 'is in no directory that exists');
   return { path: parent, fd: parentFd, name };
 }
 

@@ -22,8 +22,9 @@ export function forwardSignals(
   hangUp: (() => void) | undefined,
 ): void {
   const ignore = () => {}; // it has ended meanwhile, or who waits for it fails for the same reason
-  const pass = (signal: NodeJS.Signals) =>
+  const pass = (signal: NodeJS.Signals) => {
     started.then(() => manager.kill(unit, constants.signals[signal])).catch(ignore);
+  };
   let ending = hangUp === undefined ? 0 : 1;
   for (const signal of ENDING)
     process.on(signal, () => {

@@ -313,16 +313,16 @@ export function openStack(trees: readonly string[]): Stack {
     return way();
   }
 
+  let stat = emptyStack;
   try {
     for (const tree of trees)
       fds.push(check(openat(AT_FDCWD, toByteString(tree), O_PATH | O_DIRECTORY), 'open', quote(tree)));
+    if (fds.length > 0) stat = statOf(fds.at(-1)!, []);
   } catch (error) {
     closeAll();
     throw error;
   }
-  const order = trees.map((_, index) => index).reverse();
-  const root: StackNode = { trees: order, stat: emptyStack };
-  if (fds.length > 0) Object.assign(root, { stat: statOf(fds.at(-1)!, []) });
+  const root: StackNode = { trees: trees.map((_, index) => index).reverse(), stat };
   return { root, child, ends, withNames, walk, open, readLink, close: closeAll };
 }
 
