@@ -1,6 +1,6 @@
-/** The README of each folder of src names its files: all of them, and no other. */
+/** The README of each folder of src names its files: all of them, and no other. The architecture names none that is gone. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
@@ -30,3 +30,14 @@ for (const { name } of folders)
       'named, and not there',
     );
   });
+
+test('docs/architecture.md', () => {
+  const text = readFileSync(join(SRC, '../docs/architecture.md'), 'utf8');
+  const paths = [...text.matchAll(/`([\w/-]+\.ts)`/g)].map(([, path]) => path!);
+  assert.ok(paths.length > 0);
+  const exists = (path: string) => existsSync(join(SRC, path)) || existsSync(join(SRC, '..', path));
+  assert.deepEqual(
+    paths.filter((path) => !exists(path)),
+    [],
+  );
+});
