@@ -4,7 +4,13 @@ import { isTemplate, OF_AN_INSTANCE } from '../unit/unit-name.ts';
 import { CONTAINER_KEYS, JOINT_KEYS, type Rule } from './container-keys.ts';
 import { type Complaint, isRefused, type Outcome, type Part, refused } from './outcome.ts';
 import { takePodmanArgument } from './podman-args.ts';
-import { type HostFacts, type QuadletFile, serviceName, surroundingsOf } from './quadlet-file.ts';
+import {
+  type HostFacts,
+  type QuadletFile,
+  type Surroundings,
+  serviceName,
+  surroundingsOf,
+} from './quadlet-file.ts';
 import { sectionOption } from './unit-sections.ts';
 import { type Assignment, sectionOf } from './unit-syntax.ts';
 import { expandedWords, expandWord, type SpecifierFacts, unquoted } from './words.ts';
@@ -36,81 +42,136 @@ export function translateContainer(
   const name = serviceName(file);
   const facts: SpecifierFacts = { name, hostName: host.hostName };
   const keys = sectionOf(file.unit, 'Container');
+  const translation = startTranslation(name, facts, file.unit.complaints);
+  addKeys(translation, keys, around);
+  addUser(translation, keys);
+  addNames(translation, keys, name);
+  addPodmanArgs(translation, keys);
+  addNetwork(translation, keys);
+  addSections(translation, file, files, around);
+  if (!isTemplate(name)) addEnabling(translation);
+  translation.complaints.push(...unknownSections(file));
+  const command = commandOf(translation, keys);
+  const { parts, complaints } = translation;
+  return { name, image: imageOf(file, keys.get('Image')?.at(-1), facts), parts, command, complaints };
+}
+
+type Keys = ReadonlyMap<string, readonly Assignment[]>;
+
+/** What a file has become so far. */
+interface Translation {
+  readonly parts: Part[];
+  readonly complaints: Complaint[];
+  add(assignment: Pick<Assignment, 'line' | 'key'>, outcome: Outcome): void;
+  /** With its specifiers expanded and its quotes taken away. */
+  addValue(assignment: Assignment, make: (value: string) => Outcome): void;
+  /** The same for a value of several words. Undefined where they are refused. */
+  wordsOf(assignment: Assignment): readonly string[] | undefined;
+  /** Of a template: whether the word names the instance. */
+  namesInstance(word: string): boolean;
+}
+
+function startTranslation(
+  name: string,
+  facts: SpecifierFacts,
+  syntaxErrors: readonly Complaint[],
+): Translation {
   const parts: Part[] = [];
-  const complaints: Complaint[] = [...file.unit.complaints];
+  const complaints: Complaint[] = [...syntaxErrors];
+  const namesInstance = (word: string) => isTemplate(name) && word.includes('%i');
   const misplacesInstance = (word: string) =>
-    isTemplate(name) && word.includes('%i') && !OF_AN_INSTANCE.has(/^--([a-z-]+)=/.exec(word)?.[1] ?? '');
-  const add = ({ line, key }: Pick<Assignment, 'line' | 'key'>, outcome: Outcome) => {
+    namesInstance(word) && !OF_AN_INSTANCE.has(/^--([a-z-]+)=/.exec(word)?.[1] ?? '');
+  const add: Translation['add'] = ({ line, key }, outcome) => {
     const judged = isRefused(outcome) || !outcome.some(misplacesInstance) ? outcome : MISPLACED;
     if (isRefused(judged)) complaints.push({ line, key: `${key}=`, reason: judged.refused });
     else if (judged.length > 0) parts.push({ line, key: `${key}=`, words: judged });
   };
-  const addValue = (assignment: Assignment, make: (value: string) => Outcome) => {
-    const value = expandWord(unquoted(assignment.value), facts);
-    add(assignment, typeof value === 'string' ? make(value) : value);
+  return {
+    parts,
+    complaints,
+    add,
+    addValue(assignment, make) {
+      const value = expandWord(unquoted(assignment.value), facts);
+      add(assignment, typeof value === 'string' ? make(value) : value);
+    },
+    wordsOf(assignment) {
+      const words = expandedWords(assignment.value, facts);
+      if (!isRefused(words)) return words;
+      add(assignment, words);
+      return undefined;
+    },
+    namesInstance,
   };
-  const last = (key: string) => keys.get(key)?.at(-1);
+}
 
+/** The keys of [Container] that stand for themselves. */
+function addKeys({ add, addValue, wordsOf }: Translation, keys: Keys, around: Surroundings): void {
   for (const [key, assignments] of keys) {
     const rule = Object.hasOwn(CONTAINER_KEYS, key) ? CONTAINER_KEYS[key]! : undefined;
     if (rule !== undefined) for (const one of taken(rule, assignments)) useRule(rule, one);
     else if (!JOINT_KEYS.has(key)) for (const one of assignments) add(one, refused('there is no such key'));
   }
   function useRule(rule: Rule, assignment: Assignment): void {
-    const words = rule.take === 'words' ? expandedWords(assignment.value, facts) : undefined;
-    if (words === undefined) addValue(assignment, (value) => rule.make(value, around));
-    else if (isRefused(words)) add(assignment, words);
-    else for (const word of words) add(assignment, rule.make(word, around));
+    if (rule.take !== 'words') addValue(assignment, (value) => rule.make(value, around));
+    else for (const word of wordsOf(assignment) ?? []) add(assignment, rule.make(word, around));
   }
+}
 
-  const [user, group] = [last('User'), last('Group')];
+function addUser({ add, addValue }: Translation, keys: Keys): void {
+  const [user, group] = [keys.get('User')?.at(-1), keys.get('Group')?.at(-1)];
   if (user !== undefined)
     addValue(user, (value) => [`--user=${[value, ...(group === undefined ? [] : [group.value])].join(':')}`]);
   else if (group !== undefined) add(group, refused('without User= there is no Group='));
-  addNames(keys, name, addValue);
-  for (const assignment of keys.get('PodmanArgs') ?? []) {
-    const words = expandedWords(assignment.value, facts);
-    if (isRefused(words)) add(assignment, words);
-    else
-      for (let at = 0; at < words.length; ) {
-        const { outcome, length } = takePodmanArgument(words.slice(at));
-        add(assignment, outcome);
-        at += length;
-      }
-  }
-  if (keys.size > 0 && !(keys.get('Network') ?? []).length && !parts.some(asksForNetwork))
-    // what podman gives a container that says nothing
-    parts.unshift({
-      line: keys.get('Image')?.at(-1)?.line ?? 1,
-      key: 'Network=',
-      words: ['--network=bridge'],
-    });
+}
 
+function addPodmanArgs({ add, wordsOf }: Translation, keys: Keys): void {
+  for (const assignment of keys.get('PodmanArgs') ?? []) {
+    const words = wordsOf(assignment) ?? [];
+    for (let at = 0; at < words.length; ) {
+      const { outcome, length } = takePodmanArgument(words.slice(at));
+      add(assignment, outcome);
+      at += length;
+    }
+  }
+}
+
+/** What podman gives a container that says nothing. */
+function addNetwork({ parts }: Translation, keys: Keys): void {
+  if (keys.size === 0 || (keys.get('Network') ?? []).length > 0 || parts.some(asksForNetwork)) return;
+  parts.unshift({
+    line: keys.get('Image')?.at(-1)?.line ?? 1,
+    key: 'Network=',
+    words: ['--network=bridge'],
+  });
+}
+
+/** Those that are systemd's own. */
+function addSections(
+  { addValue }: Translation,
+  file: QuadletFile,
+  files: readonly QuadletFile[],
+  around: Surroundings,
+): void {
   for (const section of SECTIONS)
     for (const assignments of sectionOf(file.unit, section).values())
       for (const assignment of assignments)
         addValue(assignment, (value) =>
           sectionOption(section, assignment.key, value, files, (other) => around.containers.get(other)),
         );
-  const wanted = parts.find(({ key }) => key === 'WantedBy=');
-  if (wanted !== undefined && !isTemplate(name)) parts.push({ ...wanted, words: ['--enable'] });
-  complaints.push(...unknownSections(file));
+}
 
-  let command: readonly string[] = [];
-  const exec = last('Exec');
-  if (exec !== undefined) {
-    const words = expandedWords(exec.value, facts);
-    if (isRefused(words)) add(exec, words);
-    else if (isTemplate(name) && words.some((word) => word.includes('%i'))) add(exec, MISPLACED);
-    else command = words;
-  }
-  return {
-    name,
-    image: imageOf(file, last('Image'), facts),
-    parts,
-    command,
-    complaints,
-  };
+function addEnabling({ parts }: Translation): void {
+  const wanted = parts.find(({ key }) => key === 'WantedBy=');
+  if (wanted !== undefined) parts.push({ ...wanted, words: ['--enable'] });
+}
+
+function commandOf({ add, wordsOf, namesInstance }: Translation, keys: Keys): readonly string[] {
+  const exec = keys.get('Exec')?.at(-1);
+  const words = exec === undefined ? undefined : wordsOf(exec);
+  if (exec === undefined || words === undefined) return [];
+  if (!words.some(namesInstance)) return words;
+  add(exec, MISPLACED);
+  return [];
 }
 
 function taken(rule: Rule, assignments: readonly Assignment[]): readonly Assignment[] {
@@ -122,11 +183,7 @@ function asksForNetwork({ words }: Part): boolean {
 }
 
 /** Others find a container by the name of its unit and its host name, so at most one more of podman's names fits. */
-function addNames(
-  keys: ReadonlyMap<string, readonly Assignment[]>,
-  name: string,
-  addValue: (assignment: Assignment, make: (value: string) => Outcome) => void,
-): void {
+function addNames({ addValue }: Translation, keys: Keys, name: string): void {
   const names = new Set([name]);
   const named = ['HostName', 'ContainerName', 'NetworkAlias'].flatMap((key) =>
     key === 'NetworkAlias' ? (keys.get(key) ?? []) : (keys.get(key)?.slice(-1) ?? []),
