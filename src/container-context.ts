@@ -16,13 +16,14 @@ import {
   SUBPATH_OPTION,
   VOLUME_OPTION,
 } from './oci/annotations.ts';
-import { OciError, quote } from './oci/errors.ts';
+import { escapeControl, OciError, quote } from './oci/errors.ts';
 import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
 import type { MergedTree } from './store/merged-tree.ts';
 import type { KernelPath, UnitContext } from './unit/context.ts';
 import { MASKS } from './unit/filesystem.ts';
 import { isBind, withoutDots } from './unit/mounts.ts';
 import { isPlainPath } from './unit/setting.ts';
+import { shellWord } from './unit/shell.ts';
 import { openImageTree } from './verified-image.ts';
 
 /** The same for a container of an image and one of a bundle. */
@@ -191,7 +192,7 @@ function showsDirectory(mount: Mount, { images }: CommonContext): boolean {
     'INPUT_NOT_FOUND',
     `${quote(source)}, to be shown at ${quote(mount.destination)}, does not exist on the host`,
     {
-      hint: `Make it first: mkdir -p ${source}.`,
+      hint: `Make it first: mkdir -p ${escapeControl(shellWord(source))}.`,
     },
   );
 }

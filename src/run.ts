@@ -23,6 +23,7 @@ import type { Manager, ServiceEnd, TransientUnit } from './systemd/manager.ts';
 import { hasEnded, haveEnded, unitStates } from './systemd/systemctl.ts';
 import type { UnitSettings } from './unit/container-units.ts';
 import { mountDir } from './unit/context.ts';
+import { startHint } from './unit/end.ts';
 import { HEALTH_SCRIPT } from './unit/health.ts';
 
 const TEARDOWN_MAX_MS = 30_000;
@@ -86,9 +87,11 @@ async function startUnits(
   attach: ((terminal: Terminal) => void) | undefined,
 ): Promise<void> {
   const { payload, socket, helpers } = units;
+  const hint = startHint(spec);
+  const started = { ...transient(payload), ...(hint === undefined ? {} : { hint }) };
   const start = () =>
     socket === undefined
-      ? manager.start(transient(payload), helpers.map(transient))
+      ? manager.start(started, helpers.map(transient))
       : manager.start(transient(socket), [...helpers, payload].map(transient));
   const { terminal: wanted, user, consoleSize } = spec.process;
   if (!wanted) return start();

@@ -27,10 +27,12 @@ export function parseUlimit(text: string): Rlimit {
   const [, name = '', soft = '', hard = soft] =
     /^([a-z]{2,10})=(-1|unlimited|\d{1,15})(?::(-1|unlimited|\d{1,15}))?$/.exec(text) ?? [];
   const value = (word: string) => (/^\d/.test(word) ? Number(word) : RLIM_INFINITY);
-  if (name === '' || value(soft) > value(hard))
-    throw new OciError('USAGE', `--ulimit: ${quote(text)} is not NAME=SOFT[:HARD]`, {
+  const usage = (why: string) =>
+    new OciError('USAGE', `--ulimit: ${quote(text)} ${why}`, {
       hint: 'Write it as --ulimit nofile=1024:4096.',
     });
+  if (name === '') throw usage('is not NAME=SOFT[:HARD]');
+  if (value(soft) > value(hard)) throw usage('has its soft limit above the hard one');
   return { type: `RLIMIT_${name.toUpperCase()}`, soft: value(soft), hard: value(hard) };
 }
 

@@ -1,5 +1,6 @@
 /** The options of oci-run that shape a container (declare-run-options.ts): what each text means. */
 import { closeSync, openSync, readSync } from 'node:fs';
+import { posix } from 'node:path';
 import { parseCredential, parseEncryptedCredential } from '../bundle/credential.ts';
 import { type DeviceRequest, parseDevice } from '../bundle/device.ts';
 import { parseEnvFile } from '../bundle/environment.ts';
@@ -118,12 +119,12 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
       env: [...directories.env, ...(texts.envFile ?? []).flatMap(readEnvFile), ...(texts.env ?? [])],
       ...(texts.hostname === undefined ? {} : { hostname: parseHostname(texts.hostname) }),
       ...(texts.workdir === undefined ? {} : { workdir: parseWorkdir(texts.workdir) }),
-      mounts: [
+      mounts: eachElsewhere([
         ...(texts.volume ?? []).map(parseVolume),
         ...(texts.mount ?? []).map(parseMount),
         ...(texts.tmpfs ?? []).map(parseTmpfs),
         ...directories.mounts,
-      ],
+      ]),
       readOnly: texts.readOnly ?? false,
       ...(texts.stopSignal === undefined ? {} : { stopSignal: signalOption(texts.stopSignal) }),
       ...(texts.stopTimeout === undefined
@@ -152,6 +153,18 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
     ],
     groups: texts.groupAdd ?? [],
   };
+}
+
+/** Throws USAGE for two at one place: the first could never be seen. */
+function eachElsewhere<Place extends { readonly destination: string }>(mounts: Place[]): Place[] {
+  const places = new Set<string>();
+  for (const { destination } of mounts) {
+    const place = posix.join(destination, '/');
+    if (places.has(place))
+      throw new OciError('USAGE', `two mounts at ${quote(destination)}`, { hint: 'Leave one of them out.' });
+    places.add(place);
+  }
+  return mounts;
 }
 
 function networkOptions(

@@ -25,6 +25,8 @@ export interface Property {
 export interface TransientUnit {
   name: string;
   properties: readonly Property[];
+  /** What to do when it is this unit that fails to start, and none that it needs. */
+  hint?: string;
 }
 
 /** How a service's main process ended. */
@@ -106,7 +108,7 @@ function makeManager(bus: Bus, version: string, serviceProperties: ReadonlySet<s
       const result = await jobs.wait(job);
       if (result === 'done' || (result === 'failed' && (await ranAndEnded(bus, unit.name)))) return;
       if (result === 'canceled' && (await wasRunning(bus, unit.name))) return;
-      throw await startFailure(bus, unit.name, helpers[0]?.name ?? unit.name, result);
+      throw await startFailure(bus, unit, helpers[0]?.name ?? unit.name, result);
     },
     async stop(unit) {
       await bus.call(MANAGER, 'StopUnit', 'ss', [unit, 'replace']).catch(ignoreNoSuchUnit);
@@ -336,15 +338,20 @@ async function wasRunning(bus: Bus, unit: string): Promise<boolean> {
 }
 
 /** Why a start job failed: the words of the unit that failed, which is the first helper when that is a dependency. */
-async function startFailure(bus: Bus, unit: string, helper: string, jobResult: string): Promise<OciError> {
+async function startFailure(
+  bus: Bus,
+  { name: unit, hint }: TransientUnit,
+  helper: string,
+  jobResult: string,
+): Promise<OciError> {
   const failed = jobResult === 'dependency' ? helper : unit;
   const messages = await journalOf(bus, failed);
   const why =
     jobResult === 'canceled'
       ? 'it was stopped meanwhile'
-      : (messages.at(-1) ?? (await howItFailed(bus, failed, jobResult)));
+      : (wordsOfFailure(messages) ?? (await howItFailed(bus, failed, jobResult)));
   return new OciError('UNAVAILABLE', `unit ${quote(unit)} failed to start: ${why}`, {
-    hint: `See the whole story with: journalctl -u ${failed}.`,
+    hint: (failed === unit ? hint : undefined) ?? `See the whole story with: journalctl -u ${failed}.`,
     ...(messages.length > 1 ? { detail: messages.join('\n') } : {}),
   });
 }
@@ -361,14 +368,42 @@ async function journalOf(bus: Bus, unit: string): Promise<string[]> {
 
 /** For a unit that said nothing. */
 async function howItFailed(bus: Bus, unit: string, jobResult: string): Promise<string> {
-  if (jobResult === 'dependency') return 'its setup failed';
   if (unit.endsWith('.socket')) return 'systemd cannot listen there';
   const get = (name: string) =>
     getProperty(bus, unitPath(unit), `${SYSTEMD}.Service`, name).catch(() => undefined);
-  const [result, status] = await Promise.all([get('Result'), get('ExecMainStatus')]);
+  const [result, code, status] = await Promise.all([
+    get('Result'),
+    get('ExecMainCode'),
+    get('ExecMainStatus'),
+  ]);
+  const end = mainEnd(Number(code), Number(status));
+  if (jobResult === 'dependency') return `its setup failed, ${end}`;
   if (result === 'timeout') return 'it was not ready in time';
   if (result === 'protocol') return 'the payload ended and did not say that it was ready';
-  return `exit status ${status ?? 'unknown'}`;
+  return end;
+}
+
+/** The last line, or the one before it that says why the step failed. */
+function wordsOfFailure(messages: readonly string[]): string | undefined {
+  const last = messages.at(-1);
+  const before = messages.at(-2);
+  return last?.includes(': Failed at step ') && before?.includes(': Failed to ') ? before : last;
+}
+
+/** Of systemd's own statuses (systemd.exec(5), "Process exit codes") those that a container's units have come to. */
+const STEPS: Readonly<Record<number, string>> = {
+  203: 'its program could not be executed',
+  205: 'its limits could not be set',
+  217: 'its user could not be looked up',
+  219: 'its cgroup could not be set up',
+  226: 'its mounts and namespaces could not be set up',
+  243: 'its credentials could not be loaded',
+};
+
+function mainEnd(code: number, status: number): string {
+  if (code !== 1) return code === 0 ? 'it ended' : `it was ended by signal ${status}`;
+  const step = STEPS[status];
+  return `exit status ${status}${step === undefined ? '' : `: ${step}`}`;
 }
 
 /** One by one: there are 500 in all, and to read them takes longer than to start a container. */

@@ -28,6 +28,26 @@ export function endInWords(end: End, spec: RuntimeSpec): string | undefined {
   }
 }
 
+const MiB = 2 ** 20;
+
+/** Limits below which a start has failed, with room to spare; CPU in seconds, NOFILE as a number, the others in bytes. */
+const ENOUGH_TO_START: Readonly<Record<string, number>> = {
+  RLIMIT_AS: 256 * MiB,
+  RLIMIT_CPU: 5,
+  RLIMIT_DATA: 256 * MiB,
+  RLIMIT_NOFILE: 64,
+  RLIMIT_STACK: MiB,
+};
+
+/** What may help when the payload's unit itself fails to start; undefined where its limits are not to blame. */
+export function startHint({ process: { rlimits = [] } }: RuntimeSpec): string | undefined {
+  const low = rlimits
+    .filter(({ type, soft }) => soft < (ENOUGH_TO_START[type] ?? 0))
+    .map(({ type, soft }) => `${type.slice('RLIMIT_'.length).toLowerCase()}=${soft}`);
+  if (low.length === 0) return undefined;
+  return `Raise --ulimit ${low.join(' and ')}: systemd sets the container up within these limits, too.`;
+}
+
 /** `256M`, as it would be typed. */
 function sizeInWords(bytes: number): string {
   const units = [' bytes', 'K', 'M', 'G', 'T'];

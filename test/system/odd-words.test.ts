@@ -106,6 +106,16 @@ test('variables, files and mounts', () =>
       { status: NO_INPUT, argv: ['oci-run', '-v', '/a\nb:/x', BUSYBOX], first: "'/a\\x0ab'" },
       { status: USAGE, argv: ['oci-run', '-v', '/etc:/proc', BUSYBOX], first: "the mount at '/proc'" },
       { status: UNAVAILABLE, argv: ['oci-run', '-v', '/etc:/x:bogus', BUSYBOX], first: "option 'bogus'" },
+      {
+        status: USAGE,
+        argv: ['oci-run', '-v', '/etc:/x', '--tmpfs', '/x/', BUSYBOX],
+        first: "mounts at '/x/'",
+      },
+      {
+        status: USAGE,
+        argv: ['oci-run', '-v', 'a:/x', '--state-dir', '/x', BUSYBOX],
+        first: "mounts at '/x'",
+      },
     ),
   ));
 

@@ -390,6 +390,38 @@ test('a setup that fails is explained and undone', async () => {
   );
 });
 
+test('a limit with which nothing can be started is named; a hint can be typed whatever the path', async () => {
+  const { status, stderr } = await run('-i', '--unit', 'tight', '--ulimit', 'nofile=1', BUSYBOX, 'true');
+  assert.equal(status, 69);
+  assert.match(
+    stderr,
+    /^oci-run: unit 'tight\.service' failed to start: .+\nhint: Raise --ulimit nofile=1: systemd sets the container up within these limits, too\.\n$/,
+  );
+  const missing = await run('-v', "/no such/it's:/x", BUSYBOX, 'true');
+  assert.equal(missing.status, 66);
+  assert.match(missing.stderr, /^hint: Make it first: mkdir -p '\/no such\/it'\\''s'\.$/m);
+  await assertNothingLeft(machine);
+});
+
+test('a secret that is not there is what the error speaks of', async () => {
+  const { status, stderr } = await run(
+    '-i',
+    '--unit',
+    'secret',
+    '--credential',
+    'a:/nosuch',
+    BUSYBOX,
+    'true',
+  );
+  assert.equal(status, 69);
+  // from systemd's own words, or from its exit status where the journal does not know whose words they were
+  assert.match(
+    stderr,
+    /^oci-run: unit 'secret\.service' failed to start: .*(set up credentials: No such file or directory|243: its credentials could not be loaded)$/m,
+  );
+  await assertNothingLeft(machine);
+});
+
 test('a left-over of a crash is cleared away', async () => {
   stdoutOf(
     await machine.script(

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { containerUnits } from '../../../src/unit/container-units.ts';
-import { endInWords } from '../../../src/unit/end.ts';
+import { endInWords, startHint } from '../../../src/unit/end.ts';
 import { planMounts } from '../../../src/unit/mounts.ts';
 import { fixedRange } from '../../../src/unit/namespaces.ts';
 import { parseProperty } from '../../../src/unit/property.ts';
@@ -551,4 +551,17 @@ test('masked paths of a container that starts at once are bound where nothing el
     ['-+/proc/bus', '-+/proc/bus/pci', '-+/proc/fs', '-+/opt', '-+/sys/firmware', '-+/proc/asound'],
   ]);
   assert.deepEqual(masks(payloadSettings(spec)), [[], maskedPaths.map((path) => `-+${path}`)]);
+});
+
+test('limits that are too low for a start are named when it fails, others are not', () => {
+  const hint = (...rlimits: [string, number][]) =>
+    startHint(
+      specWith({ process: { rlimits: rlimits.map(([type, soft]) => ({ type, soft, hard: 2 ** 64 })) } }),
+    );
+  assert.equal(
+    hint(['RLIMIT_NOFILE', 1], ['RLIMIT_CORE', 0], ['RLIMIT_CPU', 0], ['RLIMIT_AS', 2 ** 64]),
+    'Raise --ulimit nofile=1 and cpu=0: systemd sets the container up within these limits, too.',
+  );
+  assert.equal(hint(['RLIMIT_NOFILE', 1024], ['RLIMIT_NPROC', 1], ['RLIMIT_FSIZE', 0]), undefined);
+  assert.equal(hint(), undefined);
 });
