@@ -1,6 +1,7 @@
 /**
- * The story of `ocictl convert`: an image of the store in the other format, under the same names. Its layers come from the
- * source it came from: a stored tree has lost what a layer's tar said, and what was fetched is verified again.
+ * The story of `ocictl convert`: an image of the store in the other format, under the same names. Trees are made of the
+ * streams and objects that are here; the other way layers come from the source that the image came from, since a stored tree
+ * has lost what a layer's tar said.
  *
  * Invariant: the image in its old format stays until the one in the new format is whole and durable in staging/; it
  * is replaced in one rename, under the exclusive lock, and not while anything uses it.
@@ -11,6 +12,7 @@ import type { Waiting } from './host/lock.ts';
 import type { Digest } from './oci/digest.ts';
 import { OciError, quote } from './oci/errors.ts';
 import { JOBS_DEFAULT } from './pull.ts';
+import { lazyBlobSource } from './source/image-source.ts';
 import { openSource, type SourceOptions } from './source/open-source.ts';
 import { refuseWhileUsed } from './store/image-users.ts';
 import { layersOf, type StoredImage } from './store/images.ts';
@@ -66,7 +68,10 @@ async function fetchLayers(options: ConvertOptions): Promise<readonly (Digest | 
   const now = store.imageByDigest(image.digest);
   refuseUnlessThere(options, now);
   const layers = layersOf(store.readDocuments(now));
-  const source = await openSource(now.source, options.source);
+  const source =
+    to === 'composefs'
+      ? await openSource(now.source, options.source)
+      : lazyBlobSource(() => openSource(now.source, options.source));
   try {
     const pull = { store, lock, source, jobs: JOBS_DEFAULT, waiting, signal, onEvent: () => {} };
     if (to === 'composefs') return await (await import('./pull-streams.ts')).pullStreams(layers, pull);

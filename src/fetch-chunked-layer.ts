@@ -25,7 +25,7 @@ import { systemCodecs } from './host/codecs.ts';
 import type { BlobPiece, ByteRange } from './oci/content.ts';
 import { type Digest, verifyDigest } from './oci/digest.ts';
 import { OciError } from './oci/errors.ts';
-import type { ImageSource } from './source/image-source.ts';
+import type { BlobSource } from './source/image-source.ts';
 import {
   checkContent,
   contentReader,
@@ -55,7 +55,7 @@ const ESTARGZ_TAIL_MAX_BYTES = 1024 * 1024;
 
 export interface ChunkedFetch {
   readonly layer: PlannedLayer;
-  readonly source: ImageSource;
+  readonly source: BlobSource;
   readonly objects: ObjectPaths;
   /** Takes new objects; they lie in `objects/` below `directory`. */
   readonly stage: ObjectStage;
@@ -98,7 +98,7 @@ export function tableIdentity({ descriptor }: PlannedLayer): Digest | undefined 
 }
 
 /** Whether the layer's annotations promise a table that is worth asking for. */
-export function mayBeChunked({ descriptor }: PlannedLayer, source: ImageSource): boolean {
+export function mayBeChunked({ descriptor }: PlannedLayer, source: BlobSource): boolean {
   if (source.readRanges === undefined || descriptor.size < BLOB_MIN_BYTES) return false;
   try {
     const zstd = zstdChunkedLayer(descriptor);

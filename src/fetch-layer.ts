@@ -9,7 +9,7 @@ import type { Descriptor } from './oci/descriptor.ts';
 import { type ChainID, type DiffID, digestHex } from './oci/digest.ts';
 import { OciError } from './oci/errors.ts';
 import { FOREIGN_UID_BASE } from './oci/limits.ts';
-import type { ImageSource } from './source/image-source.ts';
+import type { BlobSource } from './source/image-source.ts';
 import type { AppliedLayer } from './store/apply-layer.ts';
 import { growingFileWriter } from './store/growing-file.ts';
 import type { GrowingBlob, LayerWorkers } from './store/layer-workers.ts';
@@ -41,7 +41,7 @@ export interface LayerTask<T> {
 }
 
 export interface FetchOptions {
-  readonly source: ImageSource;
+  readonly source: BlobSource;
   readonly downloads: Slots;
   readonly signal: AbortSignal;
   readonly onEvent: (event: LayerEvent) => void;
@@ -203,13 +203,17 @@ export function slots(count: number): Slots {
   };
 }
 
-/** How a layer becomes a tree. */
+export function treeOptions(stage: LayerStage, index: number) {
+  return { treeDir: stage.tree, idBase: FOREIGN_UID_BASE, bottom: index === 0 };
+}
+
+/** How a layer's blob becomes a tree. */
 export function treeTask(
   { descriptor, diffID }: PlannedLayer,
   index: number,
   stage: LayerStage,
   workers: LayerWorkers,
 ): Pick<LayerTask<AppliedLayer>, 'apply' | 'restart'> {
-  const options = { descriptor, diffID, treeDir: stage.tree, idBase: FOREIGN_UID_BASE, bottom: index === 0 };
+  const options = { descriptor, diffID, ...treeOptions(stage, index) };
   return { apply: (blob) => workers.apply({ ...blob, options }), restart: () => stage.restart() };
 }

@@ -8,11 +8,13 @@
  * all layers that are being made on top of one base, the lowest is always being worked on.
  */
 import {
+  type FetchOptions,
   fetchAndApply,
   type LayerEvent,
   type LayerTask,
   layerName,
   type PlannedLayer,
+  treeOptions,
   treeTask,
 } from './fetch-layer.ts';
 import type { Lock, Waiting } from './host/lock.ts';
@@ -20,7 +22,7 @@ import { AT_ONCE, unlessBusy, withLayerJobs } from './layer-jobs.ts';
 import type { Digest } from './oci/digest.ts';
 import { wrap } from './oci/errors.ts';
 import { FOREIGN_UID_BASE } from './oci/limits.ts';
-import type { ImageSource } from './source/image-source.ts';
+import type { BlobSource } from './source/image-source.ts';
 import type { AppliedLayer } from './store/apply-layer.ts';
 import type { LayerWorkers } from './store/layer-workers.ts';
 import type { LayerStage } from './store/layers.ts';
@@ -31,7 +33,7 @@ export interface LayerPull {
   readonly store: Store;
   /** The store's lock, held shared. */
   readonly lock: Lock;
-  readonly source: ImageSource;
+  readonly source: BlobSource;
   readonly jobs: number;
   /** Shared with other pulls. Default: threads of its own. */
   readonly workers?: LayerWorkers | undefined;
@@ -70,7 +72,7 @@ export async function pullLayers(layers: readonly PlannedLayer[], pull: LayerPul
       );
       if (claimed === undefined) return undefined;
       const task = { layer, index, ...claimed, ...treeTask(layer, index, claimed.stage, workers) };
-      return { ...task, applied: watched(fetchAndApply(task, fetching)) };
+      return { ...task, applied: watched(make(task, pull, workers, fetching)) };
     };
 
     const plan: (LayerWork | 'elsewhere' | undefined)[] = [];
@@ -99,6 +101,30 @@ export async function pullLayers(layers: readonly PlannedLayer[], pull: LayerPul
     }
     await commit(settled, pull, signal);
   });
+}
+
+/** From what the store has of the layer in format composefs, else from its blob. */
+async function make(
+  task: LayerTask<AppliedLayer> & Pick<LayerWork, 'stage'>,
+  { store, onEvent }: LayerPull,
+  workers: LayerWorkers,
+  fetching: FetchOptions,
+): Promise<AppliedLayer> {
+  const { layer, index, stage, restart } = task;
+  if (store.hasStream(layer.diffID)) {
+    onEvent({ type: 'layer-started', index, bytes: layer.descriptor.size });
+    const [path, objects] = [store.streamPath(layer.diffID), store.objects];
+    const options = { path, objects, ...treeOptions(stage, index) };
+    const applied = await workers.unpack({ unpack: options }).catch((error) => {
+      throw wrap(layerName(layer), error);
+    });
+    if (applied !== undefined) {
+      onEvent({ type: 'layer-done', index });
+      return applied;
+    }
+    restart();
+  }
+  return fetchAndApply(task, fetching);
 }
 
 /** What a layer takes from those below it. */

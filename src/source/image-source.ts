@@ -36,3 +36,23 @@ export interface ImageSource {
   distrust?(descriptor: Descriptor, error: OciError): boolean;
   close(): Promise<void>;
 }
+
+/** As much of it as it takes to fetch layers. */
+export type BlobSource = Pick<ImageSource, 'openBlob' | 'readRanges' | 'distrust'>;
+
+/** One that is opened when the first blob is asked for, which may never be. It is had only whole. */
+export function lazyBlobSource(open: () => Promise<ImageSource>): BlobSource & Pick<ImageSource, 'close'> {
+  let opening: Promise<ImageSource> | undefined;
+  let opened: ImageSource | undefined;
+  return {
+    async openBlob(descriptor, options) {
+      opening ??= open();
+      opened = await opening;
+      return opened.openBlob(descriptor, options);
+    },
+    distrust: (descriptor, error) => opened?.distrust?.(descriptor, error) ?? false,
+    async close() {
+      await (await opening?.catch(() => undefined))?.close();
+    },
+  };
+}

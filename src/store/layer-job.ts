@@ -5,9 +5,11 @@ import { applyStream } from './apply-stream.ts';
 import { readGrowingFile } from './growing-file.ts';
 import { writeLayerFiles } from './layer-files.ts';
 import { type LayerDone, type LayerJob, type LayerWorkers, layerWorkersBy } from './layer-workers.ts';
+import { unpackStream } from './unpack-stream.ts';
 
 export async function doLayerJob(job: LayerJob, patience: 'blocking' | 'in turns'): Promise<LayerDone> {
   if ('file' in job) return { recorded: writeLayerFiles(job.treeDir, job.file, job.sums) };
+  if ('unpack' in job) return { unpacked: unpackStream(job.unpack) };
   const blob = readGrowingFile(job.blobPath, job.progress, patience);
   if ('stream' in job) return { streamed: await applyStream(blob, job.stream) };
   return { applied: await applyLayer(blob, job.options) };

@@ -4,6 +4,7 @@ import type { DiffID, Digest } from '../oci/digest.ts';
 import type { AppliedLayer } from './apply-layer.ts';
 import type { AppliedStream, StreamOptions } from './apply-stream.ts';
 import type { ContentSums } from './checksum.ts';
+import type { UnpackOptions } from './unpack-stream.ts';
 
 /** The blob, while it is downloaded. */
 export interface GrowingBlob {
@@ -34,11 +35,16 @@ export interface RecordJob {
   readonly sums?: ContentSums | undefined;
 }
 
-export type LayerJob = ApplyJob | StreamJob | RecordJob;
+export interface UnpackJob {
+  readonly unpack: UnpackOptions;
+}
+
+export type LayerJob = ApplyJob | StreamJob | UnpackJob | RecordJob;
 
 export type LayerDone =
   | { readonly applied: AppliedLayer }
   | { readonly streamed: AppliedStream }
+  | { readonly unpacked: AppliedLayer | undefined }
   | { readonly recorded: Digest };
 
 export interface LayerWorkers {
@@ -46,6 +52,8 @@ export interface LayerWorkers {
   apply(job: ApplyJob): Promise<AppliedLayer>;
   /** The same into objects and a stream. */
   stream(job: StreamJob): Promise<AppliedStream>;
+  /** As unpackStream(). */
+  unpack(job: UnpackJob): Promise<AppliedLayer | undefined>;
   /** The digest of the list of files. */
   record(job: RecordJob): Promise<Digest>;
   close(): Promise<void>;
@@ -58,6 +66,7 @@ export function layerWorkersBy(
   return {
     apply: async (job) => ((await run(job)) as Extract<LayerDone, { applied: unknown }>).applied,
     stream: async (job) => ((await run(job)) as Extract<LayerDone, { streamed: unknown }>).streamed,
+    unpack: async (job) => ((await run(job)) as Extract<LayerDone, { unpacked: unknown }>).unpacked,
     record: async (job) => ((await run(job)) as Extract<LayerDone, { recorded: unknown }>).recorded,
     close,
   };

@@ -360,23 +360,36 @@ function isDamaged(path: string, digest: VerityDigest): boolean {
   }
 }
 
-/** The digest of a file of this size. Holes are not read: a file may have more of them than can be read in a year. */
+/** The digest of a file of this size. */
 export function verityDigestOfFile(fd: number, size: number): VerityDigest {
   const verity = createVerityHash();
+  let end = 0;
+  for (const { bytes, offset } of dataOf(fd, size)) {
+    verity.skip(offset - end);
+    verity.update(bytes);
+    end = offset + bytes.length;
+  }
+  verity.skip(size - end);
+  return verity.digest();
+}
+
+/**
+ * What a file of this size has, but for its holes, of which there may be more than can be read in a year; `bytes` are valid
+ * until the next. Throws an Error where it turns out to be shorter.
+ */
+export function* dataOf(fd: number, size: number): Generator<{ bytes: Buffer; offset: number }> {
   const piece = Buffer.alloc(PIECE_BYTES);
   for (let at = 0; at < size; ) {
     const found = lseek(fd, at, SEEK_DATA);
     const start = found === -errno.ENXIO ? size : check(found, 'lseek', 'an object');
-    verity.skip(start - at);
     const end = start === size ? size : check(lseek(fd, start, SEEK_HOLE), 'lseek', 'an object');
     for (at = start; at < end; ) {
-      const bytes = readSync(fd, piece, 0, Math.min(PIECE_BYTES, end - at), at);
-      if (bytes === 0) return verity.digest(); // cut off meanwhile
-      verity.update(piece.subarray(0, bytes));
-      at += bytes;
+      const length = readSync(fd, piece, 0, Math.min(PIECE_BYTES, end - at), at);
+      if (length === 0) throw new Error('it is cut short');
+      yield { bytes: piece.subarray(0, length), offset: at };
+      at += length;
     }
   }
-  return verity.digest();
 }
 
 export function objectPaths({ root }: Pick<Layout, 'root'>): ObjectPaths {

@@ -56,7 +56,7 @@ import { type Repairs, repairsOf } from './repairs.ts';
 import { replaceFormat } from './replace-format.ts';
 import { visitLeftOverStages } from './stage.ts';
 import { type StoreUsage, storeUsage } from './store-usage.ts';
-import { hasStream, type StreamKey, streamKey } from './streams.ts';
+import { hasStream, type StreamKey, streamKey, streamPath } from './streams.ts';
 
 export interface RemovedImage {
   readonly digest: Digest;
@@ -232,6 +232,7 @@ function storeOf(layout: Layout, others: readonly Layout[]) {
     /** Where new objects find those that are here. */
     objects: objectPaths(layout),
     hasStream: (key: StreamKey): boolean => hasStream(layout, key),
+    streamPath: (key: StreamKey): string => streamPath(layout, key),
     /** undefined when the layer is here as a stream. */
     claimStream: (diffID: DiffID, waiting: Waiting): Promise<StreamStage | undefined> =>
       claimStream(layout, diffID, waiting),

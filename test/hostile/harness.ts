@@ -8,9 +8,10 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { convertImage } from '../../src/convert-image.ts';
 import { mountsBelow, unmount } from '../../src/host/mount.ts';
 import { mountImage, unmountImage } from '../../src/mount-image.ts';
 import { type ErrorCode, OciError } from '../../src/oci/errors.ts';
@@ -20,7 +21,7 @@ import { openLayerWorkers } from '../../src/store/layer-worker-pool.ts';
 import type { StoreFormat } from '../../src/store/layout.ts';
 import { openStore, type Store } from '../../src/store/store.ts';
 import type { BuiltEntry } from '../unit/archive/tar-builder.ts';
-import { inodes } from '../unit/store/programs.ts';
+import { inodes, storedLayers } from '../unit/store/programs.ts';
 import { ARCHITECTURE, type ImageSpec, TAG, writeLayout } from './image.ts';
 import { treeLines } from './tree.ts';
 
@@ -120,7 +121,8 @@ async function judgeComposefs(
     await assertRefused(pull(store), { ...outcome, message: /\S/ }, base);
     return;
   }
-  const { path, objects } = (await pull(store)).image.composefs!;
+  const pulled = await pull(store);
+  const { path, objects } = pulled.image.composefs!;
   const [image, tree] = ['erofs', 'merged'].map((name) => join(base, name)) as [string, string];
   mkdirSync(image);
   mkdirSync(tree);
@@ -130,6 +132,17 @@ async function judgeComposefs(
   execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', options, tree]);
   const lines = outcome.map((line) => line.replace(EXT4_TIME_MAX, TIME_BEYOND));
   assert.deepEqual(treeLines(tree), lines, 'in format composefs');
+  await judgeConverted(store, pulled, base);
+}
+
+/** Of the image in format composefs alone come the very layers that were pulled as trees. */
+async function judgeConverted(store: Store, { image }: PulledImage, base: string): Promise<void> {
+  renameSync(join(base, 'layout'), join(base, 'gone'));
+  const signal = new AbortController().signal;
+  const runRoot = join(base, 'run');
+  assert.ok(await convertImage({ store, image, to: 'tree', runRoot, source: {}, waiting: {}, signal }));
+  assert.deepEqual(storedLayers(store.root), storedLayers(join(base, 'store')), 'converted');
+  assert.deepEqual((await store.check()).damage, [], 'converted');
 }
 
 /** The store's file system may know no later time; an image does. */

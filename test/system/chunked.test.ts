@@ -310,6 +310,22 @@ test('eStargz: by its table, and never known by its diffID', async () => {
   assert.deepEqual(await imageOf(`${store}-whole`, 'stargz:2'), { imageDigest, toc: undefined });
 });
 
+test('a layer that its table alone vouches for becomes a tree by its blob', async () => {
+  const store = `${WORK}/stargz`;
+  const layer = await layerOf('stargz:2');
+  await sent();
+  const { status, stderr } = await machine.run([
+    ...['ocictl', '--root', store, 'convert', '--plain-http', '--to', 'tree', `${REGISTRY}/stargz:2`],
+  ]);
+  assert.equal(status, 0, stderr);
+  const ofLayer = (await sent()).filter(({ path }) => path.includes(layer.digest));
+  assert.deepEqual(
+    ofLayer.map((each) => [each.status, each.bytes]),
+    [[200, layer.size]],
+  );
+  assert.equal((await machine.run(['ocictl', '--root', store, 'fsck', '--quiet'])).status, 0);
+});
+
 test('zstd:chunked without tar-split data is known by its table, too', async () => {
   const store = `${WORK}/stargz`;
   assert.equal((await pull(store, 'plain:2')).status, 0);

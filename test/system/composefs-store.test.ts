@@ -97,14 +97,28 @@ test('diff lists what an image has more or otherwise, alike in both formats', as
   assert.equal(await sh(`ocictl --json diff ${BUSYBOX} ${USER}`), differences);
 });
 
-test('an image is converted to a tree and back, under its names, to the same digest', async () => {
+test('an image is converted to a tree, without any network, and back, under its names, to the same digest', async () => {
   const digest = async () =>
     ((await json('images')) as { names: string[]; imageDigest: string }[]).find(({ names }) =>
       names.includes(`${BUSYBOX}:latest`),
     )?.imageDigest;
   const before = await digest();
-  await ocictl(`convert --to tree ${BUSYBOX}`);
+  await sh(`unshare --net ocictl --root ${ROOT} convert --to tree ${BUSYBOX}`);
   assert.equal(await digest(), undefined);
+  const pulled = '/var/tmp/pulled';
+  await sh(`oci-pull --quiet --root ${pulled} --store-format tree ${BUSYBOX}`);
+  // of what the image has, and what both stores made by themselves
+  assert.equal(
+    await sh(`cd ${pulled}/layers
+      for layer in $(ls | grep -v skeleton); do
+        diff --recursive --no-dereference $layer ${ROOT}/layers/$layer
+        getfattr --recursive --no-dereference --dump --match=- $layer >/tmp/pulled-xattrs
+        (cd ${ROOT}/layers && getfattr --recursive --no-dereference --dump --match=- $layer) | diff /tmp/pulled-xattrs -
+        echo same
+      done`),
+    'same\n',
+  );
+  await sh(`rm -rf ${pulled}`);
   assert.deepEqual(await fsck(), []);
   await ocictl(`convert --to composefs ${BUSYBOX}`);
   assert.equal(await digest(), before);

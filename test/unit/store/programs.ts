@@ -78,6 +78,19 @@ export function describeTree(tree: string, { times = true } = {}): Record<string
   return found;
 }
 
+/** What is recorded of each layer, and the list of its files; but for when whiteouts were made. */
+export function storedLayers(root: string): unknown[] {
+  const directory = join(root, 'layers');
+  return readdirSync(directory)
+    .filter((name) => name !== 'skeleton')
+    .sort()
+    .map((hex) => {
+      const read = (name: string) => readFileSync(join(directory, hex, name), 'latin1');
+      const { files: _, ...record } = JSON.parse(read('layer.json'));
+      return [record, read('files').replace(/^(c0 0 0 )\S+(?= 0:0 )/gm, '$1-')];
+    });
+}
+
 /** Every inode below a directory, so that two equal answers mean that nothing was written. */
 export function inodes(directory: string): string[] {
   return readdirSync(directory, { recursive: true, encoding: 'utf8' })

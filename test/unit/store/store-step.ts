@@ -12,7 +12,10 @@ import { removeImage } from '../../../src/remove-image.ts';
 import type { StoreFormat } from '../../../src/store/layout.ts';
 import { openStore } from '../../../src/store/store.ts';
 
-const PLATFORM: Platform = { os: 'linux', architecture: process.arch === 'x64' ? 'amd64' : process.arch };
+export const PLATFORM: Platform = {
+  os: 'linux',
+  architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+};
 const signal = new AbortController().signal;
 
 export const STEPS = {
