@@ -3,7 +3,7 @@
  *
  * It finds what disks, memory and programs damage: every change of up to 32 bits in a row, and any other but one in
  * four thousand million. It is no defence against somebody who may write to the store; he could write a new checksum
- * as well. It costs a quarter of a SHA-256.
+ * as well. It costs half of a SHA-256 at most, next to nothing where ISA-L is installed.
  */
 import { crc32 } from '../host/crc32.ts';
 import { errno, type FileStat, lseek, read, SEEK_DATA, SEEK_HOLE } from '../host/syscalls.ts';
