@@ -90,6 +90,10 @@ export async function rollBackService(
     throw new OciError('INPUT_NOT_FOUND', `service ${quote(name)} has no version before ${current.number}`, {
       hint: `See what there is with ocictl versions ${name}.`,
     });
+  if (!context.store.hasImage(target.record.digest))
+    throw new OciError('IMAGE_NOT_FOUND', `version ${target.number} of ${quote(name)} has lost its image`, {
+      hint: `Fetch it again: ocictl update ${name} --to ${target.record.digest}.`,
+    });
   markFailed(service, current.number, 'rolled back by hand');
   const running = await switchTo(service, target, context);
   return { service: name, version: target.number, digest: target.record.digest, changed: true, running };

@@ -1,6 +1,6 @@
 /**
- * What people type who know podman, where it is said otherwise here: the hint beside "unknown option" and "unknown
- * command". Each is one sentence that tells what to type instead; docs/from-podman.md has the same as a table.
+ * What people type who know podman or systemctl, where it is said otherwise here: the hint beside "unknown option" and
+ * "unknown command". Each is one sentence that tells what to type instead; docs/from-podman.md has the same as a table.
  */
 
 const NAMESPACES =
@@ -88,6 +88,8 @@ const COMMANDS: Readonly<Record<string, string>> = {
   compose: 'Install each service, all with --network bridge: ocictl install IMAGE --name NAME.',
   container: 'Leave the word out, and say it as ocictl ps, exec or logs.',
   create: 'Start it with oci-run IMAGE.',
+  disable: 'Use systemctl disable NAME.',
+  enable: 'Use systemctl enable NAME, or ocictl install --enable.',
   events: 'Follow the journal: journalctl -f SYSLOG_IDENTIFIER=systemd.',
   export: 'Use ocictl cp UNIT:/ - >FILE.tar.',
   generate: QUADLET,
@@ -117,6 +119,7 @@ const COMMANDS: Readonly<Record<string, string>> = {
   secret: 'Use --credential NAME:FILE of oci-run and ocictl install.',
   start:
     'Use oci-run IMAGE: a container that has ended is gone; or systemctl start NAME, if it is installed.',
+  status: 'Use systemctl status UNIT.',
   stop: 'Use systemctl stop UNIT.',
   system: 'Use ocictl du, ocictl gc or ocictl fsck.',
   top: 'Use systemctl status UNIT, or systemd-cgtop.',

@@ -2,19 +2,22 @@
 import { spawnSync } from 'node:child_process';
 import { OciError } from '../oci/errors.ts';
 
-/** Throws UNAVAILABLE with systemctl's last words. */
+/** Throws UNAVAILABLE with systemctl's own words. */
 export function systemctl(...args: readonly string[]): void {
-  const { status, stderr, error } = spawnSync('systemctl', ['--quiet', ...args], { encoding: 'utf8' });
+  const { status, signal, stderr, error } = spawnSync('systemctl', [...args], { encoding: 'utf8' });
   if (status === 0) return;
-  const said = (stderr ?? '').trim().split('\n').at(-1);
-  throw new OciError(
-    'UNAVAILABLE',
-    `systemctl ${args.join(' ')}: ${said || (error?.message ?? `status ${status}`)}`,
-    {
-      hint: 'Look at it with systemctl status, or journalctl -xe.',
-      cause: error,
-    },
-  );
+  const said = wordsOf(stderr ?? '') ?? error?.message ?? (signal === null ? `status ${status}` : signal);
+  throw new OciError('UNAVAILABLE', `systemctl ${args.join(' ')}: ${said}`, {
+    hint: `Look at it with ${['systemctl status', ...args.slice(1)].join(' ')}, or journalctl -xe.`,
+    cause: error,
+  });
+}
+
+/** The last line, or that about the job, without the advice that systemctl gives; undefined where it said nothing. */
+export function wordsOf(stderr: string): string | undefined {
+  const lines = stderr.split('\n').filter((line) => line !== '');
+  const line = lines.find((each) => /^(Job for|A dependency job for) /.test(each)) ?? lines.at(-1);
+  return line?.replace(/ See ['"].*$/, '').replace(/\.$/, '');
 }
 
 /** `name` if it runs, or the instances that run of the template `name`: their setup units are there as long as needed. */

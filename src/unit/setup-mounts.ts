@@ -153,7 +153,7 @@ function newVolume(source: string, mount: string, bind: BindMount, context: Unit
   const { uid, gid } = bind.owner;
   const own = `chown ${FOREIGN_UID_BASE + uid}:${FOREIGN_UID_BASE + gid} "$fresh"`;
   const root = `chown ${FOREIGN_UID_BASE}:${FOREIGN_UID_BASE} "$fresh"`;
-  return `if [ ! -d ${source} ]; then
+  return `${bind.isMade ? noneOfTheHost(bind.source) : ''}if [ ! -d ${source} ]; then
 fresh=${shellWord(bind.source.replace(/[^/]*$/, '.$&'))}.$NAME
 rm -rf --one-file-system "$fresh"
 mkdir -p -m 700 "\${fresh%/*}"
@@ -167,12 +167,28 @@ rm -rf --one-file-system "$fresh"
 fi${bind.isMade ? ofTheUnit(bind.source) : ''}`;
 }
 
-/** Not one that the host had before; found at its usual place, as that of a service with DynamicUser= is. */
+/** At its usual place, as that of a service with DynamicUser= is, there is nothing else. */
+function noneOfTheHost(source: string): string {
+  const { link, target, refuse } = placesOf(source);
+  return `[ "$(readlink ${link})" = ${target} ] || { [ ! -e ${link} ] && [ ! -L ${link} ]; } ||
+  ${refuse(source.replace('/private/', '/'))}
+`;
+}
+
+/** Not one that the host had before; found at its usual place. */
 function ofTheUnit(source: string): string {
-  const directory = shellWord(source);
-  const link = source.replace('/private/', '/');
+  const { link, target, refuse } = placesOf(source);
   return `
-[ "$(stat -c %u ${directory})" -ge ${FOREIGN_UID_BASE} ] ||
-  fail ${shellWord(`${source} belongs to the host: name another directory`)}
-[ -e ${shellWord(link)} ] || [ -L ${shellWord(link)} ] || ln -s ${shellWord(`private/${source.replace(/.*\//, '')}`)} ${shellWord(link)}`;
+[ "$(stat -c %u ${shellWord(source)})" -ge ${FOREIGN_UID_BASE} ] ||
+  ${refuse(source)}
+[ -L ${link} ] || ln -sT ${target} ${link} || [ -L ${link} ]`;
+}
+
+/** `source`: as /var/lib/private/NAME. Words of the shell. */
+function placesOf(source: string) {
+  return {
+    link: shellWord(source.replace('/private/', '/')),
+    target: shellWord(`private/${source.replace(/.*\//, '')}`),
+    refuse: (path: string) => `fail ${shellWord(`${path} belongs to the host: name another directory`)}`,
+  };
 }

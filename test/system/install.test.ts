@@ -465,3 +465,26 @@ test('an install that cannot be finished leaves nothing; of several to uninstall
   });
   assert.equal(await everything(), before);
 });
+
+test('a start that fails says why; a version whose image is lost is not gone back to', async () => {
+  const late = `${BUSYBOX} --name late --notify --property TimeoutStartSec=2 --now sleep 600`;
+  const started = await machine.script(`ocictl install --quiet ${late}`);
+  assert.equal(started.status, 69);
+  assert.match(
+    started.stderr,
+    /^ocictl install: systemctl restart late\.service: Job for late\.service failed because .*[^.]\nhint: Look at it with systemctl status late\.service, or journalctl -xe\.\n$/,
+  );
+  await install(`${NGINX} --name late`);
+  const versions = JSON.parse(stdoutOf(await machine.run(['ocictl', 'versions', '--json', 'late'])));
+  const image = `/var/lib/oci/images/${versions[0].digest.slice('sha256:'.length)}.mstack`;
+  await script(`mv ${image} /var/tmp/lost`);
+  const refused = await ocictl('rollback', 'late');
+  await script(`mv /var/tmp/lost ${image}`);
+  assert.deepEqual(refused, {
+    status: 66,
+    stdout: '',
+    stderr: `ocictl: version 1 of 'late' has lost its image\nhint: Fetch it again: ocictl update late --to ${versions[0].digest}.\n`,
+  });
+  stdoutOf(await ocictl('rollback', 'late'));
+  await uninstall('late');
+});

@@ -70,6 +70,11 @@ test("directories of the unit's own: the user writes them, they stay, and the ho
   assert.equal(refused.status, 69);
   assert.match(refused.stderr, /belongs to the host/);
   assert.equal(await script('stat -c %u /var/lib/private/kept/file'), '0\n');
+  await script('rm -r /var/lib/private/kept; mkdir /var/lib/kept; echo host >/var/lib/kept/file');
+  const beside = await machine.run(['oci-run', '--unit', 'r', '--state-dir', 'kept:/s', BUSYBOX, 'true']);
+  assert.equal(beside.status, 69);
+  assert.match(beside.stderr, /r-setup: \/var\/lib\/kept belongs to the host: name another directory\n/);
+  assert.equal(await script('[ ! -e /var/lib/private/kept ]; cat /var/lib/kept/file'), 'host\n');
 });
 
 test('a new volume is the user’s where the image has nothing', async () => {

@@ -62,6 +62,13 @@ test('words of podman that are others here come with what to type', () => {
       'Use a name or a number of signal(7), as SIGINT.',
     ],
     ['ocictl', ['stop', 'x'], "unknown command 'stop'", 'Use systemctl stop UNIT.'],
+    ['ocictl', ['status', 'x'], "unknown command 'status'", 'Use systemctl status UNIT.'],
+    [
+      'ocictl',
+      ['enable', 'x'],
+      "unknown command 'enable'",
+      'Use systemctl enable NAME, or ocictl install --enable.',
+    ],
     [
       'ocictl',
       ['--root', '/x', 'volume', 'create', 'data'],

@@ -51,7 +51,8 @@ test("a directory of the unit's own is the user's, also where the image has one 
     const { setupScript } = units({ ...mount, destination });
     assert.match(setupScript, /^chown 2147352583:2147352584 "\$fresh"$/m);
     assert.match(setupScript, /-ge 2147352576 \] \|\|\n {2}fail '.*private\/web belongs to the host/);
-    assert.match(setupScript, /ln -s private\/web \/var\/lib\/web$/m);
+    assert.match(setupScript, /^\[ -L \/var\/lib\/web \] \|\| ln -sT private\/web \/var\/lib\/web /m);
+    assert.match(setupScript, /^ {2}fail '\/var\/lib\/web belongs to the host: name another directory'$/m);
   }
 });
 
