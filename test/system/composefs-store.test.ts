@@ -112,8 +112,8 @@ test('an image is converted to a tree, without any network, and back, under its 
     await sh(`cd ${pulled}/layers
       for layer in $(ls | grep -v skeleton); do
         diff --recursive --no-dereference $layer ${ROOT}/layers/$layer
-        getfattr --recursive --no-dereference --dump --match=- $layer >/tmp/pulled-xattrs
-        (cd ${ROOT}/layers && getfattr --recursive --no-dereference --dump --match=- $layer) | diff /tmp/pulled-xattrs -
+        getfattr --recursive --no-dereference --dump --match=- $layer >${pulled}/xattrs
+        (cd ${ROOT}/layers && getfattr --recursive --no-dereference --dump --match=- $layer) | diff ${pulled}/xattrs -
         echo same
       done`),
     'same\n',
