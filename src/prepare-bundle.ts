@@ -30,7 +30,7 @@ export interface PreparedBundle {
 
 export function prepareBundle(request: BundleRequest): PreparedBundle {
   const { bundle } = request;
-  const { spec, unknown } = parseRuntimeSpec(readConfig(bundle));
+  const { spec, unknown } = readSpec(bundle);
   const rootfs = rootOf(spec, bundle);
   const absolute = withAbsoluteSources(spec, bundle);
   Object.assign(absolute.annotations, request.annotations);
@@ -56,6 +56,19 @@ export function prepareBundle(request: BundleRequest): PreparedBundle {
     return { container: finish(absolute, context), unknown };
   } finally {
     tree.close();
+  }
+}
+
+function readSpec(bundle: string): ReturnType<typeof parseRuntimeSpec> {
+  const config = readConfig(bundle);
+  try {
+    return parseRuntimeSpec(config);
+  } catch (error) {
+    if (!(error instanceof OciError) || error.code !== 'BAD_IMAGE') throw error;
+    throw new OciError('BAD_IMAGE', error.message, {
+      hint: 'Correct config.json, or have it made again: umoci unpack, runc spec.',
+      cause: error,
+    });
   }
 }
 

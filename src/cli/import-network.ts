@@ -1,8 +1,9 @@
 /** ocictl import: a .network file as a file of /etc/oci/oci.conf.d, which describes the network from then on. */
-import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { dirname, join } from 'node:path';
 import { isNetworkName } from '../bundle/network.ts';
+import { replaceFile } from '../host/files.ts';
 import { formatIPv4, parseIPv4 } from '../oci/address.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { QuadletFile } from '../quadlet/quadlet-file.ts';
@@ -88,6 +89,5 @@ function freeSubnet(name: string, known: Networks): string {
 
 export function writeNetworkFile({ path, text }: NetworkFile): void {
   mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(`${path}.new`, text, { mode: 0o644 });
-  renameSync(`${path}.new`, path);
+  replaceFile(path, text, 0o644);
 }

@@ -133,7 +133,7 @@ if [ ! -e "$SHARED/ready" ]; then
         *) [ "$arrow" = '=>' ] && cp -L "$path" "$SHARED/shim/$name" ;;
       esac
     done
-    [ -e "$SHARED/shim/ld.so" ] || fail 'nsenter, setpriv or env is not dynamically linked'
+    [ -e "$SHARED/shim/ld.so" ] || fail 'cannot copy nsenter, setpriv and env: /run is full, or they are not dynamically linked'
     # they run in the image's root, some with more rights than the payload: where they would look for ld.so.preload,
     # nsswitch.conf, nscd, locales or libraries becomes a path that no image has, since /sys is the kernel's
     LC_ALL=C sed -i -e 's,/\\(etc\\|var\\)/,/sys/,g' -e 's,/usr/\\(lib\\|share\\),/sys/\\1,g' \\

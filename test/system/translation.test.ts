@@ -528,6 +528,10 @@ test('what cannot be honoured is refused by name', async () => {
   assertRefused(await run('--bundle', '/var/tmp/translation/umoci', '--memory', '1G'), 64, '--memory');
   assertRefused(await run('--bundle', '/var/tmp/translation/umoci', 'image'), 64, "'image'");
   assertRefused(await run('--bundle', '/no/such/bundle'), 66, 'config.json');
+  await machine.writeFile('/var/tmp/translation/broken/config.json', '{');
+  const broken = await run('--bundle', '/var/tmp/translation/broken');
+  assertRefused(broken, 65, 'config.json');
+  assert.match(broken.stderr, /Correct config\.json/);
   assertRefused(await run(), 64, 'no image');
 });
 
