@@ -37,28 +37,6 @@ export function systemAuthorities(env: NodeJS.ProcessEnv): string | undefined {
   return undefined;
 }
 
-/** What gives the runtime another list than the one it was built for. */
-const TRUST_VARIABLES = [
-  'NODE_EXTRA_CA_CERTS',
-  'NODE_OPTIONS',
-  'NODE_USE_SYSTEM_CA',
-  'SSL_CERT_DIR',
-  'SSL_CERT_FILE',
-];
-
-/**
- * Whether the runtime trusts the host's authorities by itself: that of a distribution has the list of its OpenSSL, which
- * is the host's. To hand them to it all the same costs 12 ms for each client, since OpenSSL then reads them twice.
- */
-export function trustsHostByItself(
-  env: NodeJS.ProcessEnv,
-  executable = process.execPath,
-  defines: readonly string[] = process.config.target_defaults.defines,
-): boolean {
-  const isOfDistribution = executable.startsWith('/usr/bin/') && defines.includes('NODE_OPENSSL_CERT_STORE');
-  return isOfDistribution && TRUST_VARIABLES.every((name) => (env[name] ?? process.env[name]) === undefined);
-}
-
 /** Where certificates are looked for. */
 export interface CertificatePlaces {
   /** --cert-dir: the directory itself. */
@@ -121,15 +99,13 @@ export function tlsOptionsFor(
   host: string,
   verify: boolean,
   places: CertificatePlaces,
-  byItself = trustsHostByItself(places.env),
 ): (origin: URL) => TlsOptions {
   const own = new URL(`https://${apiHost(host)}`).origin;
   let known: HostCertificates | undefined;
   return ({ origin }) => {
     known ??= hostCertificates(host, places);
-    const client = origin === own && known.cert !== undefined ? { cert: known.cert, key: known.key! } : {};
-    if (byItself && known.ca.length === 0) return { verify, ...client };
     const system = systemAuthorities(places.env);
+    const client = origin === own && known.cert !== undefined ? { cert: known.cert, key: known.key! } : {};
     // Without a bundle on this host the runtime's list stays, unless the registry brings an authority of its own.
     const ca = [...(system === undefined ? [] : [system]), ...known.ca];
     return { verify, ...(ca.length === 0 ? {} : { ca }), ...client };

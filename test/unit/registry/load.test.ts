@@ -5,12 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test } from 'node:test';
-import {
-  hostCertificates,
-  systemAuthorities,
-  tlsOptionsFor,
-  trustsHostByItself,
-} from '../../../src/registry/certificates.ts';
+import { hostCertificates, systemAuthorities } from '../../../src/registry/certificates.ts';
 import { loadRegistriesConf } from '../../../src/registry/load-registries-conf.ts';
 import { readSmallFile } from '../../../src/registry/small-file.ts';
 
@@ -116,37 +111,6 @@ test('certs.d: the first directory only', () => {
   const bundle = join(root, 'own/o.crt');
   assert.equal(systemAuthorities({ SSL_CERT_FILE: bundle }), 'O');
   assert.equal(systemAuthorities({ SSL_CERT_FILE: '/nonexistent' }), undefined);
-});
-
-test('authorities are left to a runtime that has the list of the host', (context) => {
-  const debian = ['NODE_OPENSSL_CONF_NAME=nodejs_conf', 'NODE_OPENSSL_CERT_STORE'];
-  for (const name of Object.keys(process.env).filter((name) => /^(NODE_|SSL_)/.test(name))) {
-    const value = process.env[name];
-    delete process.env[name];
-    context.after(() => {
-      process.env[name] = value;
-    });
-  }
-  const env = { HOME: '/root' };
-  assert.equal(trustsHostByItself(env, '/usr/bin/node', debian), true);
-  assert.equal(trustsHostByItself(env, '/usr/bin/node', debian.slice(0, 1)), false);
-  assert.equal(trustsHostByItself(env, '/opt/conda/bin/node', debian), false);
-  for (const name of [
-    'NODE_EXTRA_CA_CERTS',
-    'NODE_OPTIONS',
-    'NODE_USE_SYSTEM_CA',
-    'SSL_CERT_DIR',
-    'SSL_CERT_FILE',
-  ])
-    assert.equal(trustsHostByItself({ ...env, [name]: '1' }, '/usr/bin/node', debian), false, name);
-
-  const root = newRoot({ 'bundle.pem': 'B', 'etc/containers/certs.d/own.example/ca.crt': 'O' });
-  const places = { env: { ...env, SSL_CERT_FILE: join(root, 'bundle.pem') }, root };
-  const optionsOf = (host: string, byItself: boolean) =>
-    tlsOptionsFor(host, true, places, byItself)(new URL('https://own.example'));
-  assert.deepEqual(optionsOf('other.example', true), { verify: true });
-  assert.deepEqual(optionsOf('other.example', false), { verify: true, ca: ['B'] });
-  assert.deepEqual(optionsOf('own.example', true), { verify: true, ca: ['B', 'O'] });
 });
 
 test('small files: no fifo, no directory, no more than allowed', () => {
