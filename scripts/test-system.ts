@@ -30,7 +30,7 @@ const ODD = /^odd-/;
 const IMAGES = /^(archives|chunked|composefs|login|machine|mirror|store|tree)/;
 const ALONE = /^(import|install|packages)$/;
 /** What also runs on the oldest systemd that we support, 257: everything about containers. */
-const OLDEST = /^(living|network|quadlet|run|templates|translation)$/;
+const OLDEST = /^(host-users|living|network|quadlet|run|templates|translation)$/;
 
 const names = () =>
   readdirSync(join(PROJECT_DIR, DIRECTORY))

@@ -21,6 +21,7 @@ import type { Mount, RuntimeSpec } from './oci/runtime-spec.ts';
 import type { MergedTree } from './store/merged-tree.ts';
 import type { KernelPath, UnitContext } from './unit/context.ts';
 import { MASKS } from './unit/filesystem.ts';
+import { hasHostUsers } from './unit/host-users.ts';
 import { isBind, withoutDots } from './unit/mounts.ts';
 import { isPlainPath } from './unit/setting.ts';
 import { shellWord } from './unit/shell.ts';
@@ -125,7 +126,10 @@ export function containerContext(
         .map((path) => [path, canonicalPoint(path, lookup)] as const)
         .filter(([, place]) => lookup(place)?.kind === 'directory'),
     ),
-    ...(startsNow && common.sockets === undefined && !spec.annotations[ANNOTATION.restart]
+    ...(startsNow &&
+    common.sockets === undefined &&
+    !spec.annotations[ANNOTATION.restart] &&
+    !hasHostUsers(spec)
       ? { kernelPaths: kernelPaths(spec.linux.maskedPaths) }
       : {}),
     ...(mounts.every(({ destination }) => isPlainPath(destination))

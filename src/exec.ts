@@ -20,6 +20,7 @@ import { OciError, quote } from './oci/errors.ts';
 import type { Process } from './oci/runtime-spec.ts';
 import { openMergedTree } from './store/merged-tree.ts';
 import type { Manager } from './systemd/manager.ts';
+import { boundedArgv, hasHostUsers } from './unit/host-users.ts';
 import { payloadSubgroup } from './unit/pause.ts';
 import { planSeccomp } from './unit/seccomp.ts';
 import { execArgv, joinAll } from './unit/shim.ts';
@@ -36,10 +37,12 @@ export async function execInContainer(
   terminal?: Terminal,
 ): Promise<number> {
   const seccomp = planSeccomp(container.spec, arch())?.program !== undefined;
+  const hostUsers = hasHostUsers(container.spec);
   const mountNamespace = openMountNamespace(container, pid);
   const gated = spawnGated(
     [
-      ...['nsenter', `--target=${pid}`, ...joinAll(`/proc/${ownPid}/fd/${mountNamespace}`)],
+      ...boundedArgv(container.spec),
+      ...['nsenter', `--target=${pid}`, ...joinAll(`/proc/${ownPid}/fd/${mountNamespace}`, hostUsers)],
       ...['--', ...execArgv(process, seccomp)],
     ],
     terminal?.slave,

@@ -32,6 +32,7 @@ export function prepareBundle(request: BundleRequest): PreparedBundle {
   const { bundle } = request;
   const { spec, unknown } = readSpec(bundle);
   const rootfs = rootOf(spec, bundle);
+  checkUsers(spec);
   const absolute = withAbsoluteSources(spec, bundle);
   Object.assign(absolute.annotations, request.annotations);
   absolute.process = { ...absolute.process, terminal: request.terminal ?? false };
@@ -81,6 +82,16 @@ function readConfig(bundle: string): Buffer {
       cause,
     });
   }
+}
+
+/** umoci makes annotations of an image's labels: none of them may take the user namespace away. */
+function checkUsers({ annotations }: RuntimeSpec): void {
+  if (annotations[ANNOTATION.userns] === undefined) return;
+  throw new OciError(
+    'UNSUPPORTED',
+    `config.json: annotation ${ANNOTATION.userns} cannot be honoured: a bundle always has a range of ids of its own`,
+    { hint: 'Remove it.' },
+  );
 }
 
 function rootOf(spec: RuntimeSpec, bundle: string): string {

@@ -39,6 +39,20 @@ export const DEFAULT_MASKED_PATHS = [
   '/sys/kernel/tracing',
 ];
 
+/**
+ * Besides, where the container's root is the host's: these belong to file systems that systemd takes over from the host
+ * below /sys, or tell of its disks.
+ */
+export const HOST_USERS_MASKED_PATHS = [
+  '/proc/fs/nfsd',
+  '/sys/dev/block',
+  '/sys/fs/bpf',
+  '/sys/fs/fuse/connections',
+  '/sys/fs/pstore',
+  '/sys/fs/resctrl',
+  '/sys/kernel/config',
+];
+
 export const DEFAULT_READONLY_PATHS = [
   '/proc/bus',
   '/proc/fs',

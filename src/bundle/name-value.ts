@@ -1,5 +1,6 @@
 /** Options of the form NAME=VALUE: --label, --sysctl, --ulimit, --add-host, --userns, --security-opt. */
 import { isAddress } from '../oci/address.ts';
+import { OUR_ANNOTATIONS } from '../oci/annotations.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { IDMapping, Process } from '../oci/runtime-spec.ts';
 
@@ -10,6 +11,10 @@ export function parseLabel(text: string): [string, string] {
   if (text === '' || at === 0)
     throw new OciError('USAGE', `--label: ${quote(text)} has no name`, {
       hint: 'Write it as --label NAME=VALUE.',
+    });
+  if (text.startsWith(OUR_ANNOTATIONS))
+    throw new OciError('USAGE', `--label: ${quote(text)} is for options to say`, {
+      hint: `Choose a name that does not begin with ${OUR_ANNOTATIONS}`,
     });
   return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
 }
@@ -60,19 +65,16 @@ export function parseNameserver(text: string): string {
   });
 }
 
-/** `auto` → none: a fresh range at every start. */
-export function parseUserns(text: string): IDMapping | undefined {
-  if (text === 'auto') return undefined;
-  if (text === 'host')
-    throw new OciError('UNSUPPORTED', "--userns: 'host' would run the image with ids of the host", {
-      hint: 'Leave it out; -v HOST:CONTAINER:idmap shows files of the host with their ids.',
-    });
+/** `auto` → nothing: a fresh range at every start. */
+export function parseUserns(text: string): { range?: IDMapping; hostUsers?: true } {
+  if (text === 'auto') return {};
+  if (text === 'host') return { hostUsers: true };
   const [, base = '', size = ''] = /^(\d{1,10}):(\d{1,5})$/.exec(text) ?? [];
   if (base === '')
-    throw new OciError('USAGE', `--userns: ${quote(text)} is neither auto nor BASE:SIZE`, {
+    throw new OciError('USAGE', `--userns: ${quote(text)} is none of auto, host and BASE:SIZE`, {
       hint: 'Write it as --userns 1048576:65536.',
     });
-  return { containerID: 0, hostID: Number(base), size: Number(size) };
+  return { range: { containerID: 0, hostID: Number(base), size: Number(size) } };
 }
 
 export interface SecurityOptions {

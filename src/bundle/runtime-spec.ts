@@ -26,7 +26,12 @@ import type {
 } from '../oci/runtime-spec.ts';
 import { capabilitySets } from './capabilities.ts';
 import { payloadArgs } from './command.ts';
-import { DEFAULT_MASKED_PATHS, DEFAULT_READONLY_PATHS, SHM_SIZE_BYTES } from './defaults.ts';
+import {
+  DEFAULT_MASKED_PATHS,
+  DEFAULT_READONLY_PATHS,
+  HOST_USERS_MASKED_PATHS,
+  SHM_SIZE_BYTES,
+} from './defaults.ts';
 import { buildEnvironment } from './environment.ts';
 import { type HealthOptions, healthCheck } from './health.ts';
 import { type SecurityOptions, stillMasked } from './name-value.ts';
@@ -60,6 +65,8 @@ export interface ContainerOptions {
   seccomp?: SeccompChoice;
   /** Undefined: a fresh range at every start. */
   range?: IDMapping;
+  /** No user namespace: its ids are the host's. */
+  hostUsers?: true;
   shmSizeBytes?: number;
 }
 
@@ -108,11 +115,7 @@ export function translateImage(input: TranslationInput): RuntimeSpec {
         : { apparmorProfile: options.security.apparmorProfile }),
       ...(options.rlimits.length > 0 ? { rlimits: options.rlimits } : {}),
     },
-    mounts: [
-      ...defaultMounts(options.shmSizeBytes ?? SHM_SIZE_BYTES),
-      ...(options.readOnly ? READ_ONLY_TMPFS : []),
-      ...options.mounts,
-    ],
+    mounts: [...defaultMounts(options), ...(options.readOnly ? READ_ONLY_TMPFS : []), ...options.mounts],
     annotations: {
       ...foreignLabels(imageConfig.config.Labels),
       ...options.labels,
@@ -123,6 +126,7 @@ export function translateImage(input: TranslationInput): RuntimeSpec {
       ...(options.restart === undefined ? {} : { [ANNOTATION.restart]: options.restart }),
       ...(options.logTag === undefined ? {} : { [ANNOTATION.logTag]: options.logTag }),
       ...(health === undefined ? {} : { [ANNOTATION.healthCheck]: JSON.stringify(health) }),
+      ...(options.hostUsers ? { [ANNOTATION.userns]: 'host' } : {}),
     },
     linux: linux(options, capabilities, input.devices),
   };
@@ -133,7 +137,7 @@ function foreignLabels(labels: Readonly<Record<string, string>>): Record<string,
   return Object.fromEntries(Object.entries(labels).filter(([name]) => !name.startsWith(OUR_ANNOTATIONS)));
 }
 
-const defaultMounts = (shmSizeBytes: number): Mount[] => [
+const defaultMounts = ({ shmSizeBytes = SHM_SIZE_BYTES, hostUsers }: ContainerOptions): Mount[] => [
   { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
   {
     destination: '/dev',
@@ -159,7 +163,8 @@ const defaultMounts = (shmSizeBytes: number): Mount[] => [
     destination: '/sys/fs/cgroup',
     type: 'cgroup',
     source: 'cgroup',
-    options: ['nosuid', 'noexec', 'nodev', 'rw'],
+    // the host's root could change its own limits there
+    options: ['nosuid', 'noexec', 'nodev', hostUsers ? 'ro' : 'rw'],
   },
 ];
 
@@ -178,7 +183,12 @@ const READ_ONLY_TMPFS: readonly Mount[] = [
 function linux(options: ContainerOptions, capabilities: Capabilities, devices: readonly Device[]): Linux {
   const { network, security } = options;
   const seccomp = chooseSeccomp(options.seccomp ?? 'default', capabilities, security.noNewPrivileges);
-  const namespaces: NamespaceType[] = ['pid', 'mount', 'ipc', 'uts', 'user', 'cgroup'];
+  const namespaces: NamespaceType[] = [
+    ...(['pid', 'mount', 'ipc', 'uts'] as const),
+    ...(options.hostUsers ? [] : (['user'] as const)),
+    'cgroup',
+  ];
+  const masked = [...DEFAULT_MASKED_PATHS, ...(options.hostUsers ? HOST_USERS_MASKED_PATHS : [])];
   return {
     namespaces: [...namespaces.map((type) => ({ type })), ...networkNamespace(network)],
     ...(options.range === undefined ? {} : { uidMappings: [options.range], gidMappings: [options.range] }),
@@ -189,7 +199,7 @@ function linux(options: ContainerOptions, capabilities: Capabilities, devices: r
       ...(network.kind === 'host' ? {} : networkSysctl(network, options.range?.size ?? CONTAINER_ID_MAX + 1)),
       ...options.sysctl,
     },
-    maskedPaths: [...stillMasked(DEFAULT_MASKED_PATHS, security), ...security.masked],
+    maskedPaths: [...stillMasked(masked, security), ...security.masked],
     readonlyPaths: stillMasked(DEFAULT_READONLY_PATHS, security),
   };
 }

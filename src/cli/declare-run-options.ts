@@ -75,7 +75,11 @@ export function containerOptions(program: Command): Command {
     .option('--dns-search <domain>', 'domain in which names are looked up; . for none', each)
     .option('--dns-option <option>', 'option of resolv.conf(5)', each)
     .optionsGroup('Rights:')
-    .option('--userns <auto|base:size>', 'range of host ids; auto: a fresh one', 'auto')
+    .option(
+      '--userns <auto|host|base:size>',
+      'range of host ids; auto: a fresh one; host: the host’s own',
+      'auto',
+    )
     .option('--cap-add <capability>', 'add a capability, or ALL', each)
     .option('--cap-drop <capability>', 'take a capability away, or ALL', each)
     .option(

@@ -34,7 +34,7 @@ const RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--gpus': 'Name the device nodes: --device /dev/dri.',
   '--health-startup-cmd':
     'Leave it out: --health-start-interval is how often a container is checked until it is healthy.',
-  '--hostuser': 'Leave it out: a container has a range of user ids of its own.',
+  '--hostuser': 'Leave it out: a container has a range of user ids of its own; or use --userns host.',
   '--http-proxy': 'Name each variable: -e http_proxy.',
   '--ip6': 'Leave it out: a bridge with an IPv6 subnet gives an address.',
   '--ipc': NAMESPACES,

@@ -108,7 +108,6 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
     throw new OciError('UNSUPPORTED', '--privileged: no container gets all of the host', {
       hint: 'Give it what it needs: --cap-add, --device, -v, --network host.',
     });
-  const range = parseUserns(texts.userns);
   const security = parseSecurityOptions(texts.securityOpt ?? []);
   const directories = parseDirectories(texts);
   return {
@@ -143,7 +142,7 @@ export function parseContainerOptions(command: string[], texts: ContainerTexts &
       capDrop: texts.capDrop ?? [],
       security,
       seccomp: parseSeccompOption(texts.seccomp ?? security.seccomp ?? 'default'),
-      ...(range === undefined ? {} : { range }),
+      ...parseUserns(texts.userns),
       ...(texts.shmSize === undefined ? {} : { shmSizeBytes: parseFiniteSize('--shm-size', texts.shmSize) }),
     },
     devices: (texts.device ?? []).map(parseDevice),

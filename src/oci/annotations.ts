@@ -13,6 +13,8 @@ export const ANNOTATION = {
   logTag: 'io.ocictl.log-tag',
   /** health-check.ts, as JSON. */
   healthCheck: 'io.ocictl.health-check',
+  /** `host`: no user namespace. Nobody but --userns may say so: prepare-bundle.ts. */
+  userns: 'io.ocictl.userns',
 } as const;
 
 /** How the names of ours begin. */

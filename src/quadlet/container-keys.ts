@@ -163,8 +163,9 @@ export const CONTAINER_KEYS: Readonly<Record<string, Rule>> = {
   Unmask: last((value) => [`--security-opt=unmask=${value}`]),
   UserNS: last((value) => {
     if (value === 'auto' || value === 'auto:size=65536') return ['--userns=auto'];
+    if (value === 'host') return ['--userns=host'];
     // with idmap, host id N is id N in what is shown of the host
-    if (value === 'host' || value === '') return [];
+    if (value === '') return [];
     return refused('a container has a fresh range of 65536 ids of the host');
   }),
   Volume: each(volumeOption),

@@ -33,7 +33,7 @@ function volumeWord(word: string, source: string): string[] | undefined {
   return /^(U|O|copy|nocopy|upperdir=.*|workdir=.*)$/.test(word) ? undefined : [word];
 }
 
-/** podman runs a container without UserNS= with the ids of the host: what is shown of it keeps its owners. */
+/** podman runs a container without UserNS= with the ids of the host: what is shown of it keeps its owners here, too. */
 function needsMapping(source: string, { hostIds }: Surroundings): boolean {
   return source.startsWith('/') && hostIds && !PUBLIC.test(source);
 }

@@ -92,7 +92,7 @@ export function surroundingsOf(
     networks: named('network', networkName),
     images: named('image', (each) => ownValue(each, 'Image') ?? ''),
     containers: named('container', serviceName),
-    hostIds: !userNS.startsWith('auto'),
+    hostIds: !/^(auto|host)/.test(userNS),
     credentialFile,
   };
 }

@@ -204,27 +204,38 @@ const NAMESPACE_FLAGS = [
 
 type Entry = NonNullable<Seccomp['syscalls']>[number];
 
+function masked(index: number, mask: number, want: number): Entry['args'] {
+  return [{ index, value: mask, valueTwo: want, op: 'SCMP_CMP_MASKED_EQ' }];
+}
+
+function refuse(name: string, errnoRet: number, args: Entry['args'] = []): Entry {
+  return { names: [name], action: 'SCMP_ACT_ERRNO', errnoRet, args };
+}
+
+const NO_VSOCK = refuse('socket', EAFNOSUPPORT, masked(0, INT, AF_VSOCK));
+
+/** What makes processes makes no namespaces. */
+const NO_NAMESPACES: readonly Entry[] = [
+  ...NAMESPACE_FLAGS.map((flag) => refuse('clone', EPERM, masked(0, flag, flag))),
+  // its flags lie in memory, where a filter cannot look; libc falls back to clone
+  refuse('clone3', ENOSYS),
+];
+
+/** What the form by names lacks where no user namespace makes up for it. */
+export const HOST_USERS_CONDITIONS: readonly Entry[] = [...NO_NAMESPACES, NO_VSOCK];
+
 function conditions(namespaces: boolean): Entry[] {
-  const masked = (index: number, mask: number, want: number) => [
-    { index, value: mask, valueTwo: want, op: 'SCMP_CMP_MASKED_EQ' },
-  ];
   const compared = (op: string, value: number) => [{ index: 0, value, op }];
   const allow = (name: string, args: Entry['args'] = []): Entry => ({
     names: [name],
     action: 'SCMP_ACT_ALLOW',
     args,
   });
-  const refuse = (name: string, errnoRet: number, args: Entry['args'] = []): Entry => ({
-    names: [name],
-    action: 'SCMP_ACT_ERRNO',
-    errnoRet,
-    args,
-  });
   const allFlags = NAMESPACE_FLAGS.reduce((sum, flag) => sum + flag);
   return [
     // not separated between containers: the machine's crypto API and the way to its hypervisor
     refuse('socket', EAFNOSUPPORT, masked(0, INT, AF_ALG)),
-    refuse('socket', EAFNOSUPPORT, masked(0, INT, AF_VSOCK)),
+    NO_VSOCK,
     allow('socket', compared('SCMP_CMP_LT', AF_ALG)),
     allow('socket', compared('SCMP_CMP_EQ', AF_ALG + 1)),
     allow('socket', compared('SCMP_CMP_GT', AF_VSOCK)),
@@ -233,11 +244,6 @@ function conditions(namespaces: boolean): Entry[] {
     allow('personality', masked(0, INT, PERSONALITY_QUERY)),
     ...(namespaces
       ? [allow('clone'), allow('clone3')]
-      : [
-          ...NAMESPACE_FLAGS.map((flag) => refuse('clone', EPERM, masked(0, flag, flag))),
-          allow('clone', masked(0, allFlags, 0)),
-          // its flags lie in memory, where a filter cannot look; libc falls back to clone
-          refuse('clone3', ENOSYS),
-        ]),
+      : [...NO_NAMESPACES, allow('clone', masked(0, allFlags, 0))]),
   ];
 }

@@ -65,10 +65,10 @@ export function containerUnits(spec: RuntimeSpec, context: UnitContext): Contain
       ...identitySettings(spec, context),
       ...payloadLifecycleSettings(spec, context),
       ...processSettings(spec, seccomp, context),
-      ...namespaceSettings(spec.linux, planMounts(spec), context),
+      ...namespaceSettings(spec, planMounts(spec), context),
       ...filesystemSettings(spec, seccomp, context),
       ...resourceSettings(spec.linux.resources),
-      ...(toJournal ? payloadLogSettings(context) : []),
+      ...(toJournal ? payloadLogSettings(spec, context) : []),
       ...payloadHealthSettings(health, context),
     ]),
   };

@@ -102,7 +102,7 @@ export const FIELDS: Readonly<Record<string, Fate>> = {
 
   'linux.namespaces': {
     by: 'unit',
-    how: 'PrivatePIDs=, NetworkNamespacePath=, IPCNamespacePath=, ProtectControlGroups=; user and uts by the shim; there are always a user and a mount namespace; time is refused',
+    how: 'PrivatePIDs=, NetworkNamespacePath=, IPCNamespacePath=, ProtectControlGroups=; user and uts by the shim; there are always a mount namespace and, but for oci-run --userns host, a user namespace; time is refused',
   },
   'linux.namespaces[].path': {
     by: 'unit',

@@ -2,6 +2,7 @@
 import { quote } from '../oci/errors.ts';
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { mountDir, type UnitContext } from './context.ts';
+import { hasHostUsers } from './host-users.ts';
 import { type MountPlan, planMounts, withoutDots } from './mounts.ts';
 import { refusal } from './refuse.ts';
 import type { SeccompPlan } from './seccomp.ts';
@@ -41,9 +42,9 @@ export function filesystemSettings(
       ? []
       : [{ source: context.init, destination: `${SHIM_DIR}/init`, recursive: false }]),
   ];
-  // nobody in the container is the owner of these: to mount them read-only as well would only cost time
+  const hostUsers = hasHostUsers(spec);
   const shimFiles: Bind[] = [
-    { source: `${mnt}/userns`, destination: `${SHIM_DIR}/userns`, recursive: false },
+    ...(hostUsers ? [] : [{ source: `${mnt}/userns`, destination: `${SHIM_DIR}/userns`, recursive: false }]),
     { source: `${mnt}/utsns`, destination: `${SHIM_DIR}/utsns`, recursive: false },
     ...(seccomp?.program === undefined
       ? []
@@ -52,8 +53,20 @@ export function filesystemSettings(
   const masks = maskBinds(spec, context);
   return [
     string('RootDirectory', `${mnt}/rootfs`),
-    binds('BindPaths', [...shimFiles, ...masks.binds, ...ours, ...(isRunReadOnly ? [] : run), ...writable]),
-    binds('BindReadOnlyPaths', [...(isRunReadOnly ? run : []), ...shim, ...readOnly]),
+    binds('BindPaths', [
+      // nobody in the container is the owner of these: to mount them read-only as well would only cost time
+      ...(hostUsers ? [] : shimFiles),
+      ...masks.binds,
+      ...ours,
+      ...(isRunReadOnly ? [] : run),
+      ...writable,
+    ]),
+    binds('BindReadOnlyPaths', [
+      ...(isRunReadOnly ? run : []),
+      ...shim,
+      ...(hostUsers ? shimFiles : []),
+      ...readOnly,
+    ]),
     list(
       'InaccessiblePaths',
       inRoot(

@@ -21,6 +21,7 @@ import { type HealthCheck, parseHealthCheck, verdictMaxSeconds } from '../oci/he
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import type { UnitSettings } from './container-units.ts';
 import type { UnitContext } from './context.ts';
+import { boundedArgv, hasHostUsers } from './host-users.ts';
 import { journalFields } from './identity.ts';
 import { lateSocket } from './log-units.ts';
 import type { SeccompPlan } from './seccomp.ts';
@@ -128,14 +129,14 @@ const OF_A_PROCESS = /^(Limit[A-Z]+(Soft)?|UMask|OOMScoreAdjust|Nice|CPUScheduli
 /** To be written into the bundle as HEALTH_SCRIPT. */
 export function healthScript(
   plan: HealthPlan | undefined,
-  { process }: RuntimeSpec,
+  spec: RuntimeSpec,
   seccomp: SeccompPlan | undefined,
   context: UnitContext,
 ): string | undefined {
   if (plan === undefined) return undefined;
   const { check, delaysStart } = plan;
   const command = execArgv(
-    { ...process, args: [...check.args], terminal: false },
+    { ...spec.process, args: [...check.args], terminal: false },
     seccomp?.program !== undefined,
   );
   return `#!/bin/sh
@@ -154,14 +155,30 @@ DELAYS_START=${delaysStart ? 'yes' : ''}
 # in the container, whose mount namespace is descriptor 3; the directory of its cgroup is $1
 enter() {
   timeout --foreground -k 1 $TIMEOUT sh -c 'echo 0 >"$0/cgroup.procs" && exec "$@"' "$1" \\
-    nsenter --target=$PID ${joinAll('/proc/$$/fd/3').map(doubleQuoted).join(' ')} -- \\
+    ${enterWords(spec)} -- \\
     ${shellWords(command)} 3<&-
 }
+${isOurs(spec)}
 ${SCRIPT}`;
 }
 
-/** Where the script's own shell is meant by `$$`. */
-const doubleQuoted = (word: string) => `"${word}"`;
+/** With the script's own shell as `$$`. */
+function enterWords(spec: RuntimeSpec): string {
+  const words = ['nsenter', '--target=$PID', ...joinAll('/proc/$$/fd/3', hasHostUsers(spec))];
+  return [...boundedArgv(spec), ...words.map((word) => (word.includes('$') ? `"${word}"` : word))].join(' ');
+}
+
+/**
+ * Descriptor 3 is a mount namespace that systemd made. The container's root has no power over such a one, and cannot
+ * enter it; where it is the host's, it is another one that only the process of another user namespace can have made.
+ */
+function isOurs(spec: RuntimeSpec): string {
+  if (hasHostUsers(spec)) return 'is_ours() { [ "/proc/$PID/ns/user" -ef /proc/self/ns/user ]; }';
+  return `is_ours() {
+  nsenter --user="$BUNDLE/mnt/userns" -S 0 -G 0 \\
+    sh -c '[ -r /proc/self/fd/3 ] || exit; nsenter --mount=/proc/self/fd/3 ""; [ $? = 1 ]' 2>/dev/null
+}`;
+}
 
 const SCRIPT = `
 look() {
@@ -203,12 +220,6 @@ notify() {
 }
 # before the state is saved: who sees the state finds its text
 tell() { notify "--status=$STATE\${1:+: $1}"; }
-
-# descriptor 3 is a mount namespace that systemd made: the container's root has no power over it
-is_ours() {
-  nsenter --user="$BUNDLE/mnt/userns" -S 0 -G 0 \\
-    sh -c '[ -r /proc/self/fd/3 ] || exit; nsenter --mount=/proc/self/fd/3 ""; [ $? = 1 ]' 2>/dev/null
-}
 
 # the check's exit status in STATUS
 check() {

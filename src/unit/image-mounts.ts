@@ -3,9 +3,12 @@
  * own, made as the container's root is. An empty directory is the lowest layer, since overlayfs wants two. What is
  * written goes to the container's writable directory, and with it.
  */
+
+import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { composefsMounts, composefsStack } from './composefs-mounts.ts';
 import type { ComposefsRoot, ImageTree, UnitContext } from './context.ts';
 import { layerBind, type Mount } from './fstab.ts';
+import { hasHostUsers } from './host-users.ts';
 import type { BindMount, MountPlan } from './mounts.ts';
 import { refusal } from './refuse.ts';
 import { fstabWord, shellWord } from './shell.ts';
@@ -58,18 +61,24 @@ export function imageLayerMounts(plan: MountPlan, context: UnitContext): Mount[]
 }
 
 /** In the writable directory: the empty layer, and of images that may be written what overlayfs writes to. */
-export function imageUppers(plan: MountPlan, context: UnitContext): string {
+export function imageUppers(spec: RuntimeSpec, plan: MountPlan, context: UnitContext): string {
   const mounts = imageMounts(plan, context);
   if (mounts.length === 0) return '';
   const uppers = mounts
     .filter(({ bind }) => !bind.readOnly)
     .map(({ name, rootAttributes: { uid, gid, mode } }) => {
       const data = `"$WRITABLE/${name}/data"`;
+      const work = `"$WRITABLE/${name}/work"`;
       return `
-mkdir -p ${data} "$WRITABLE/${name}/work"; chown ${uid}:${gid} ${data}; chmod ${mode.toString(8)} ${data}`;
+mkdir -p ${data} ${work}${ownWork(spec, work)}; chown ${uid}:${gid} ${data}; chmod ${mode.toString(8)} ${data}`;
     });
   return `
 mkdir "$WRITABLE/empty"; chown $D:$D "$WRITABLE/empty"${uppers.join('')}`;
+}
+
+/** Whose an overlay's work directory is: see layerMounts() in setup-script.ts. */
+export function ownWork(spec: RuntimeSpec, work: string): string {
+  return hasHostUsers(spec) ? `; chown $D:$D ${work}` : '';
 }
 
 export function imageLines(bind: BindMount, context: UnitContext): string {

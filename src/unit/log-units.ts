@@ -14,6 +14,7 @@ import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { rangeUserName } from '../uid/range.ts';
 import type { UnitSettings } from './container-units.ts';
 import { mountDir, type UnitContext } from './context.ts';
+import { hasHostUsers } from './host-users.ts';
 import { journalFields, logTag } from './identity.ts';
 import {
   boolean,
@@ -46,8 +47,12 @@ export function logUnits(spec: RuntimeSpec, context: UnitContext): UnitSettings[
         ...lateSocket(),
         string('CollectMode', 'inactive-or-failed', 'Unit'),
         listen([['FIFO', fifoPath(context)]]),
-        string('SocketUser', rangeUserName(unit), 'Socket'),
-        string('SocketGroup', rangeUserName(unit), 'Socket'),
+        ...(hasHostUsers(spec)
+          ? []
+          : [
+              string('SocketUser', rangeUserName(unit), 'Socket'),
+              string('SocketGroup', rangeUserName(unit), 'Socket'),
+            ]),
         mode('SocketMode', 0o666, 'Socket'),
       ],
     },
@@ -76,12 +81,12 @@ export function logUnits(spec: RuntimeSpec, context: UnitContext): UnitSettings[
 }
 
 /** What the payload's unit needs for it. */
-export function payloadLogSettings(context: UnitContext): Setting[] {
+export function payloadLogSettings(spec: RuntimeSpec, context: UnitContext): Setting[] {
   const socket = logSocket(context.unit);
   return [
     list('Wants', [socket], 'Unit'),
     list('After', [socket], 'Unit'),
-    execBeside('ExecStopPost', drainArgv(`/dev/${LOG_FIFO}`)),
+    execBeside('ExecStopPost', drainArgv(`/dev/${LOG_FIFO}`, hasHostUsers(spec))),
   ];
 }
 

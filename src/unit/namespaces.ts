@@ -3,12 +3,13 @@
  * ones are joined.
  *
  * Every container has a user namespace, also where the bundle asks for none: nothing of an image runs with ids of
- * the host. Every container has a mount namespace, because a service with a root directory has.
+ * the host, unless an option says so (host-users.ts). Every container has a mount namespace, because a service with a root directory has.
  */
 import { quote } from '../oci/errors.ts';
-import type { Linux, NamespaceType } from '../oci/runtime-spec.ts';
+import type { Linux, NamespaceType, RuntimeSpec } from '../oci/runtime-spec.ts';
 import { RANGE_SIZE, rangeUserName, SLOT_MIN } from '../uid/range.ts';
 import { mountDir, type UnitContext } from './context.ts';
+import { hasHostUsers, hostUserSettings } from './host-users.ts';
 import type { MountPlan } from './mounts.ts';
 import { refusal } from './refuse.ts';
 import { type Setting, string, stringAs } from './setting.ts';
@@ -54,14 +55,13 @@ export function planNamespaces({ namespaces }: Linux): NamespacePlan {
   };
 }
 
-export function namespaceSettings(linux: Linux, mounts: MountPlan, context: UnitContext): Setting[] {
-  const plan = planNamespaces(linux);
+export function namespaceSettings(spec: RuntimeSpec, mounts: MountPlan, context: UnitContext): Setting[] {
+  const plan = planNamespaces(spec.linux);
   const mnt = mountDir(context);
-  const user = rangeUserName(context.unit);
   return [
     // by name: the setup unit publishes it anew at every start. This user owns the container's user namespace, so
     // the shim may join it without any capability. Its group is that of its record: Group= would be looked up by name, too
-    string('User', user),
+    ...(hasHostUsers(spec) ? hostUserSettings(spec) : [string('User', rangeUserName(context.unit))]),
     ...(plan.network === 'host' ? [] : [string('NetworkNamespacePath', `${mnt}/netns`)]),
     ...(plan.ipc === 'host' ? [] : [string('IPCNamespacePath', `${mnt}/ipcns`)]),
     ...(plan.pid === 'host' ? [] : [string('PrivatePIDs', 'yes')]),

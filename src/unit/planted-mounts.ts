@@ -65,8 +65,7 @@ reach() {
     case $rest in */*) rest=\${rest#*/} ;; *) rest= ;; esac
     [ ! -L "./$part" ] || fail "nothing can be mounted at $2: a part of it is a symbolic link"
     if [ -n "$rest" ] || [ -d "$what" ]; then new='mkdir -- "$0"'; else new='set -C; : >"$0"'; fi
-    [ -e "./$part" ] || sh -c "$new" "./$part" 2>/dev/null ||
-      nsenter --user="$BUNDLE/mnt/userns" -S 0 -G 0 sh -c "$new" "./$part"
+    [ -e "./$part" ] || sh -c "$new" "./$part" 2>/dev/null || as_root sh -c "$new" "./$part"
     [ -n "$rest" ] || return 0
     enter "./$part"
   done

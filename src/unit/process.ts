@@ -3,6 +3,7 @@ import { OciError, quote } from '../oci/errors.ts';
 import type { Linux, Process, RuntimeSpec } from '../oci/runtime-spec.ts';
 import { RANGE_SIZE } from '../uid/range.ts';
 import type { Features, UnitContext } from './context.ts';
+import { hasHostUsers } from './host-users.ts';
 import { fixedRange, planNamespaces } from './namespaces.ts';
 import { refusal } from './refuse.ts';
 import { schedulingSettings } from './scheduling.ts';
@@ -11,15 +12,17 @@ import { boolean, environment, execVerbatim, list, mode, type Setting, string, s
 import { shimArgv, unitEnvironment } from './shim.ts';
 
 export function processSettings(
-  { process, linux }: RuntimeSpec,
+  spec: RuntimeSpec,
   seccomp: SeccompPlan | undefined,
   context: UnitContext,
 ): Setting[] {
+  const { process, linux } = spec;
   checkProcess(process, fixedRange(linux)?.size ?? RANGE_SIZE);
   return [
     execVerbatim(
       'ExecStart',
       shimArgv(process, {
+        hostUsers: hasHostUsers(spec),
         uts: planNamespaces(linux).uts === 'own',
         seccomp: seccomp?.by === 'setpriv',
         init: context.init,

@@ -11,8 +11,17 @@ import type { RuntimeSpec, Seccomp } from '../oci/runtime-spec.ts';
 import { RETURN } from '../seccomp/actions.ts';
 import { architecture, architectureName } from '../seccomp/architectures.ts';
 import { compileSeccomp } from '../seccomp/compile.ts';
+import { HOST_USERS_CONDITIONS } from '../seccomp/default-profile.ts';
 import { collectRules } from '../seccomp/rules.ts';
-import { noCapabilities, number, refusedCalls, type Setting } from './setting.ts';
+import { hasHostUsers } from './host-users.ts';
+import {
+  noCapabilities,
+  number,
+  refusedCalls,
+  refusedFamilies,
+  refusedUserNamespaces,
+  type Setting,
+} from './setting.ts';
 
 export interface SeccompPlan {
   by: 'systemd' | 'setpriv';
@@ -22,26 +31,40 @@ export interface SeccompPlan {
   program?: Uint8Array;
   /** Names in the profile that are no system calls here. */
   unknown: string[];
-  /** No process of the container may make a user namespace, with clone(2) neither. */
+  /** No process of the container may make a user namespace, with clone(2) neither: a limit of its namespace says so. */
   noUserNamespaces: boolean;
 }
 
 /** `machine`: as process.arch names it. */
-export function planSeccomp({ process, linux }: RuntimeSpec, machine: string): SeccompPlan | undefined {
-  const { seccomp } = linux;
+export function planSeccomp(spec: RuntimeSpec, machine: string): SeccompPlan | undefined {
+  const { seccomp } = spec.linux;
   if (seccomp === undefined) return undefined;
   const native = architectureName(machine) ?? machine;
-  const refusal = process.noNewPrivileges ? undefined : refusedByName(seccomp, native);
-  const compiled =
-    refusal === undefined || architecture(native) ? compileSeccomp(seccomp, native) : undefined;
+  const refusal = spec.process.noNewPrivileges ? undefined : refusedByName(seccomp, native);
+  const noUserNamespaces = refusal?.names.includes('unshare') ?? false;
+  const byFilter = noUserNamespaces && hasHostUsers(spec);
+  const exact = byFilter
+    ? { ...seccomp, syscalls: [...(seccomp.syscalls ?? []), ...HOST_USERS_CONDITIONS] }
+    : seccomp;
+  const compiled = refusal === undefined || architecture(native) ? compileSeccomp(exact, native) : undefined;
   return {
     by: refusal === undefined ? 'setpriv' : 'systemd',
-    settings: refusal === undefined ? [] : unitSettings(refusal),
+    settings: [
+      ...(refusal === undefined ? [] : unitSettings(refusal)),
+      ...(refusal === undefined || hasHostUsers(spec) ? [] : [NO_CAPABILITIES]),
+      ...(byFilter ? [refusedUserNamespaces(), refusedFamilies(['AF_VSOCK'])] : []),
+    ],
     ...(compiled === undefined ? {} : { program: compiled.program }),
     unknown: compiled?.unknown ?? [],
-    noUserNamespaces: refusal?.names.includes('unshare') ?? false,
+    noUserNamespaces: noUserNamespaces && !byFilter,
   };
 }
+
+/**
+ * With User= and a filter systemd leaves two capabilities inheritable that are still in the bounding set; the
+ * container's own sets are those of its user namespace and begin anew there.
+ */
+const NO_CAPABILITIES = noCapabilities();
 
 interface Refusal {
   names: string[];
@@ -73,13 +96,7 @@ function refusedByName(seccomp: Seccomp, native: string): Refusal | undefined {
 }
 
 function unitSettings({ names, errno }: Refusal): Setting[] {
-  return [
-    refusedCalls(names),
-    number('SystemCallErrorNumber', errno),
-    // with User= and a filter systemd leaves two capabilities inheritable that are still in the bounding set; the
-    // container's own sets are those of its user namespace and begin anew there
-    noCapabilities(),
-  ];
+  return [refusedCalls(names), number('SystemCallErrorNumber', errno)];
 }
 
 function words(...lines: string[]): string[] {

@@ -6,6 +6,7 @@
  * is escaped here and nowhere else.
  */
 
+import { CAPABILITIES } from '../oci/capability.ts';
 import { OciError, quote } from '../oci/errors.ts';
 
 export interface Setting {
@@ -261,8 +262,36 @@ export function refusedCalls(names: readonly string[]): Setting {
 
 /** An empty CapabilityBoundingSet=. */
 export function noCapabilities(): Setting {
-  return setting('Service', 'CapabilityBoundingSet', 't', 0n, ['CapabilityBoundingSet=']);
+  return capabilityBounds([]);
 }
+
+/** CapabilityBoundingSet=, by names of capabilities(7). */
+export function capabilityBounds(names: readonly string[]): Setting {
+  const bits = names.reduce((sum, name) => sum | (1n << BigInt(CAPABILITIES.indexOf(name))), 0n);
+  return setting('Service', 'CapabilityBoundingSet', 't', bits, [`CapabilityBoundingSet=${names.join(' ')}`]);
+}
+
+/** RestrictNamespaces= that refuses user namespaces alone; on the bus what is allowed, by flags of clone(2). */
+export function refusedUserNamespaces(): Setting {
+  return setting('Service', 'RestrictNamespaces', 't', ALL_NAMESPACES - CLONE_NEWUSER, [
+    'RestrictNamespaces=~user',
+  ]);
+}
+
+/** RestrictAddressFamilies= as a list of what is refused. */
+export function refusedFamilies(names: readonly string[]): Setting {
+  return setting(
+    'Service',
+    'RestrictAddressFamilies',
+    '(bas)',
+    [false, names],
+    [`RestrictAddressFamilies=~${names.join(' ')}`],
+  );
+}
+
+/** CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET of linux/sched.h. */
+const ALL_NAMESPACES = 0x7e02_0000n;
+const CLONE_NEWUSER = 0x1000_0000n;
 
 /** A command of ours, with fixed words. */
 export function exec(name: 'ExecStart' | 'ExecStop' | 'ExecStopPost', argv: readonly string[]): Setting {

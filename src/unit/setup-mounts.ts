@@ -119,7 +119,7 @@ function temporaryOptions(options: readonly string[]): string {
 function copyUp(destination: string, name: string, context: UnitContext): string {
   const path = context.copyUp.get(destination);
   if (path === undefined) return '';
-  return `\nnsenter --user=userns -S 0 -G 0 cp -a ${shellWord(`rootfs${path}/.`)} ${name}/`;
+  return `\nas_root cp -a ${shellWord(`rootfs${path}/.`)} ${name}/`;
 }
 
 function bindLines(bind: BindMount, context: UnitContext): string {

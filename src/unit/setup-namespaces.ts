@@ -1,15 +1,18 @@
 /** The part of the setup script that makes the container's range of host ids and its namespaces. */
-import type { Linux, RuntimeSpec } from '../oci/runtime-spec.ts';
+import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import { RANGE_SIZE, SLOT_MAX, SLOT_MIN } from '../uid/range.ts';
 import type { Mount } from './fstab.ts';
+import { hasHostUsers } from './host-users.ts';
 import { fixedRange, type NamespaceOrigin, type NamespacePlan } from './namespaces.ts';
 import type { SeccompPlan } from './seccomp.ts';
 import { fstabWord, shellWord } from './shell.ts';
+import { capabilityList } from './shim.ts';
 import { sysctls } from './sysctl.ts';
 
 /** `B`: the container's first host id, published in userdb as the user that the payload's unit names. */
-export function rangeLines(linux: Linux): string {
-  const fixed = fixedRange(linux);
+export function rangeLines(spec: RuntimeSpec): string {
+  if (hasHostUsers(spec)) return '\nB=0';
+  const fixed = fixedRange(spec.linux);
   return `
 [ -d /run/oci ] || mkdir -p -m 700 /run/oci
 [ -d /run/userdb ] || mkdir -p /run/userdb
@@ -64,7 +67,8 @@ exec 9>&-`;
 /**
  * All by one process with host uid B, so that B may join the user namespace without capabilities; with one capability
  * until then, since a host may refuse namespaces to processes of none. The process stops itself and holds them until
- * they are mounted. Meanwhile another one writes their settings.
+ * they are mounted. Meanwhile another one writes their settings. `as_root`: runs a command as the container's root, for
+ * what is to be done with the image's files.
  */
 export function namespaceLines(
   spec: RuntimeSpec,
@@ -80,17 +84,35 @@ export function namespaceLines(
     ...(seccomp?.noUserNamespaces ? ['echo 0 >/proc/sys/user/max_user_namespaces'] : []),
     ...(areOwn(plan) ? writes(spec, 'container') : []),
   ];
+  const entered = hasHostUsers(spec) ? own : ` --user${own} -S 0 -G 0`;
   const inside = `
-nsenter --target $holder --user${own} -S 0 -G 0 sh -euc ${shellWord(settings.join('\n'))} &
+nsenter --target $holder${entered} sh -euc ${shellWord(settings.join('\n'))} &
 settings=$!`;
+  return `${hasHostUsers(spec) ? holderLines(own) : userHolderLines(own)}
+${settings.length === 0 ? 'settings=' : inside.trim()}`;
+}
+
+/** `own`: options of unshare(1). */
+function userHolderLines(own: string): string {
   return `
 holder=$(setpriv --reuid $B --regid $B --clear-groups --inh-caps +sys_admin --ambient-caps +sys_admin \\
-  unshare --user${own} sh -c 'echo $$; exec >&-; kill -STOP $$' &)
+  unshare --user${own} ${HOLD} &)
 [ -n "$holder" ] || fail 'cannot make the namespaces: look at sysctl user.max_user_namespaces'
 echo "0 $B $SIZE" >/proc/$holder/uid_map
 echo "0 $B $SIZE" >/proc/$holder/gid_map
-${settings.length === 0 ? 'settings=' : inside.trim()}`;
+as_root() { nsenter --user="$BUNDLE/mnt/userns" -S 0 -G 0 "$@"; }`;
 }
+
+/** Root of the container may do with the image's files what it may where it has a user namespace: no device is made. */
+function holderLines(own: string): string {
+  return `
+holder=$(unshare${own} ${HOLD} &)
+[ -n "$holder" ] || fail 'cannot make the namespaces'
+as_root() { setpriv --inh-caps=-all --bounding-set=${capabilityList(OF_FILES)} -- "$@"; }`;
+}
+
+const HOLD = `sh -c 'echo $$; exec >&-; kill -STOP $$'`;
+const OF_FILES = ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_FOWNER', 'CAP_FSETID', 'CAP_SETFCAP'];
 
 /** Before anything relies on what the namespaces are set to. */
 const NAMESPACES_SET = `
@@ -101,9 +123,9 @@ function areOwn({ network, ipc }: NamespacePlan): boolean {
   return network === 'own' && ipc === 'own';
 }
 
-export function namespaceMounts({ network, ipc, uts }: NamespacePlan): Mount[] {
+export function namespaceMounts(spec: RuntimeSpec, { network, ipc, uts }: NamespacePlan): Mount[] {
   return [
-    namespaceMount('user', '/proc/$holder/ns/user'),
+    ...(hasHostUsers(spec) ? [] : [namespaceMount('user', '/proc/$holder/ns/user')]),
     ...otherMount('net', network),
     ...otherMount('ipc', ipc),
     ...otherMount('uts', uts),
@@ -138,7 +160,12 @@ export function utsAndIPC(spec: RuntimeSpec, plan: NamespacePlan): string {
   return [
     NAMESPACES_SET,
     ...(byContainer.length > 0
-      ? [command(['--user=userns', '-S 0', '-G 0', ...net, ...both], byContainer)]
+      ? [
+          command(
+            [...(hasHostUsers(spec) ? [] : ['--user=userns', '-S 0', '-G 0']), ...net, ...both],
+            byContainer,
+          ),
+        ]
       : []),
     `${command([...net, ...both], byHost)} &`,
     'names=$!',

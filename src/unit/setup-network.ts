@@ -16,6 +16,7 @@ import { formatIPv4, type PublishedPort } from '../oci/address.ts';
 import { OciError, quote } from '../oci/errors.ts';
 import type { RuntimeSpec } from '../oci/runtime-spec.ts';
 import type { BridgeAttachment, BridgeNetwork, UnitContext } from './context.ts';
+import { hasHostUsers } from './host-users.ts';
 import { portLines, portVariable } from './setup-ports.ts';
 import { shellWord } from './shell.ts';
 
@@ -43,7 +44,8 @@ fi
 ${portLines(ports, `${STATE}/ports`)}
 ${addressLines(bridge)}
 GATEWAY=${gateway(network)}
-INTERFACE=oci-$(printf %x $B)
+# the host has it once: by the range of ids, or by the address where all have the same ids
+INTERFACE=oci-${hasHostUsers(spec) ? '$(printf %x $value)' : '$(printf %x $B)'}
 DNS=false
 ${network.dns ? '[ ! -x "$aardvark" ] || DNS=true' : ''}
 nft list table inet netavark >/dev/null 2>&1 || : >${STATE}/table

@@ -16,7 +16,8 @@ import { composefsMounts, composefsStack, pinnedImage } from './composefs-mounts
 import { type ComposefsRoot, mountDir, type UnitContext } from './context.ts';
 import { layerBind, type Mount, mountLines, privateBind } from './fstab.ts';
 import { setupHooks, teardownHooks } from './hooks.ts';
-import { composefsImages, hasWritableImage, imageLayerMounts, imageUppers } from './image-mounts.ts';
+import { hasHostUsers } from './host-users.ts';
+import { composefsImages, hasWritableImage, imageLayerMounts, imageUppers, ownWork } from './image-mounts.ts';
 import { LOG_FIFO } from './log-units.ts';
 import { type MountPlan, planMounts } from './mounts.ts';
 import { fixedRange, planNamespaces } from './namespaces.ts';
@@ -51,16 +52,16 @@ ${PREAMBLE}
 ${SHARED}
 # what does not need the range, while that is looked for
 {
-${scaffold(mounts, context)}
+${scaffold(spec, mounts, context)}
 } &
 scaffold=$!
-${rangeLines(spec.linux)}
+${rangeLines(spec)}
 ${namespaceLines(spec, namespaces, seccomp)}
 wait $scaffold || exit 1
 cd "$BUNDLE/mnt"
 : >userns; : >netns; : >ipcns; : >utsns
 ${mountLines([
-  ...namespaceMounts(namespaces),
+  ...namespaceMounts(spec, namespaces),
   ...layerMounts(spec, mounts, context),
   ...imageLayerMounts(mounts, context),
   ...root,
@@ -172,11 +173,11 @@ if [ ! -e "$SHARED/ready" ]; then
 fi`;
 
 /** The layers below and above the image's: mount points and the working directory. */
-function scaffold(mounts: MountPlan, context: UnitContext): string {
+function scaffold(spec: RuntimeSpec, mounts: MountPlan, context: UnitContext): string {
   const own =
     context.rootfs !== undefined
       ? ''
-      : `${scaffoldLines(context)}${cover(context)}${imageUppers(mounts, context)}`;
+      : `${scaffoldLines(spec, context)}${cover(context)}${imageUppers(spec, mounts, context)}`;
   return `${own}
 mount -t tmpfs -o X-mount.mkdir=0700,mode=755,size=4m,nr_inodes=4k "oci-$NAME" "$BUNDLE/mnt"${composefsAt(
     mounts,
@@ -187,7 +188,7 @@ mount -t tmpfs -o X-mount.mkdir=0700,mode=755,size=4m,nr_inodes=4k "oci-$NAME" "
 }
 
 /** A bundle's rootfs has all of it already: src/host/mount-points.ts. */
-function scaffoldLines(context: UnitContext): string {
+function scaffoldLines(spec: RuntimeSpec, context: UnitContext): string {
   const { scaffold, ownDirectory: own, rootAttributes, idBase } = context;
   const { directories, files } = scaffold;
   const below = (path: string) => `"$WRITABLE"${shellWord(`/scaffold${path}`)}`;
@@ -200,7 +201,7 @@ function scaffoldLines(context: UnitContext): string {
     `mkdir -p "$WRITABLE/data" "$WRITABLE/work" ${made.map(below).join(' ')}`,
     ...files.map((path) => `: >${below(path)}`),
     ...(temporary.length > 0 ? [`chmod 1777 ${temporary.map(below).join(' ')}`] : []),
-    'chown -R $D:$D "$WRITABLE/data" "$WRITABLE/scaffold"',
+    `chown -R $D:$D "$WRITABLE/data" "$WRITABLE/scaffold"${ownWork(spec, '"$WRITABLE/work"')}`,
     ...(own === undefined ? [] : [`chown ${own.uid}:${own.gid} ${below(own.path)}`]),
     ...(uid === idBase && gid === idBase ? [] : [`chown ${uid}:${gid} "$WRITABLE/data"`]),
     ...(mode === 0o755 ? [] : [`chmod ${mode.toString(8)} "$WRITABLE/data"`]),
@@ -256,18 +257,20 @@ function composefsAt(mounts: MountPlan, context: UnitContext): { name: string; r
 
 /**
  * Of the writable directory a second extent maps host root, which overlay works as: without it the work directory
- * fails and the mount is read-only. Nothing in the container can be that user: its range does not have it.
+ * fails and the mount is read-only. Nothing in the container can be that user: its range does not have it. Where it is
+ * the container's root, the work directory has its owner instead.
  */
 function layerMounts(spec: RuntimeSpec, mounts: MountPlan, context: UnitContext): Mount[] {
   const layers = lowerLayers(context);
   const writes = !spec.root.readonly || hasWritableImage(mounts);
+  const hostRoot = hasHostUsers(spec) ? '' : '\\040b:0:0:1';
   return [
     ...layers.flatMap(({ name, source }) =>
       typeof source === 'string' ? [layerBind(source, name)] : composefsMounts(name, source),
     ),
     ...(layers.length === 0 || !writes
       ? []
-      : [privateBind('"$WRITABLE_FIELD"', 'u', 'X-mount.idmap=b:$D:$B:$SIZE\\040b:0:0:1')]),
+      : [privateBind('"$WRITABLE_FIELD"', 'u', `X-mount.idmap=b:$D:$B:$SIZE${hostRoot}`)]),
   ];
 }
 

@@ -8,7 +8,8 @@
  *   takes them away. The copies look for their files below /sys instead of /etc, /var and /usr (setup-script.ts), so
  *   the image's ld.so.preload, nsswitch.conf, passwd and locales are the payload's alone. Variables that the loader
  *   or libc heed come with env at the very end.
- * - All the same it starts as the container root's host id WITHOUT any capability of the host. Never start it with more.
+ * - All the same it starts as the container root's host id WITHOUT any capability of the host. Never start it with more
+ *   than that, or than host-users.ts says.
  */
 import { CAPABILITIES } from '../oci/capability.ts';
 import { quote } from '../oci/errors.ts';
@@ -22,8 +23,9 @@ const LOADER = [`${SHIM_DIR}/ld.so`, '--inhibit-cache', '--library-path', SHIM_D
 /** A compiled filter, where a process is to load one (seccomp.ts). */
 export const SECCOMP_FILTER = `${SHIM_DIR}/seccomp`;
 
-/** `uts`: there is one to join. `init`: a static program of the host, at SHIM_DIR/init, that becomes PID 1. */
+/** `hostUsers`: there is no user namespace to join (host-users.ts). `uts`: there is one. `init`: a static program of the host, at SHIM_DIR/init, that becomes PID 1. */
 export interface ShimOptions {
+  hostUsers?: boolean;
   uts: boolean;
   /** Load SECCOMP_FILTER. */
   seccomp?: boolean;
@@ -34,6 +36,9 @@ export interface ShimOptions {
   sockets?: boolean;
 }
 
+/** Of a user namespace that nsenter(1) joins. */
+const AS_ROOT = ['-S', '0', '-G', '0'];
+
 /** argv of ExecStart=: join the container's user and uts namespaces, become the user, run the payload. */
 export function shimArgv(process: Process, options: ShimOptions = { uts: true }): string[] {
   const late = [
@@ -41,19 +46,14 @@ export function shimArgv(process: Process, options: ShimOptions = { uts: true })
     // 257 tells the number that it has on the host; an init's first child is the second process
     ...(options.sockets ? [`LISTEN_PID=${options.init === undefined ? 1 : 2}`] : []),
   ];
-  const joined = [`--user=${SHIM_DIR}/userns`, ...(options.uts ? [`--uts=${SHIM_DIR}/utsns`] : [])];
+  const joined = [
+    ...(options.hostUsers ? [] : [`--user=${SHIM_DIR}/userns`]),
+    ...(options.uts ? [`--uts=${SHIM_DIR}/utsns`] : []),
+    ...(options.hostUsers ? [] : AS_ROOT),
+  ];
   const init = options.init === undefined ? [] : [`${SHIM_DIR}/init`, '--'];
   return [
-    ...program(
-      'nsenter',
-      ...joined,
-      '-S',
-      '0',
-      '-G',
-      '0',
-      ...(options.cwd ? [`--wdns=${process.cwd}`] : []),
-      '--',
-    ),
+    ...program('nsenter', ...joined, ...(options.cwd ? [`--wdns=${process.cwd}`] : []), '--'),
     ...(process.terminal ? program('setsid', '--ctty') : []),
     ...setprivArgv(process, options.seccomp ?? false),
     ...(late.length > 0 ? [...program('env', '--'), ...late] : []),
@@ -85,11 +85,13 @@ export function nothingArgv(): string[] {
 
 /**
  * argv that copies what is in a fifo, as much as one can hold (pipe(7), pipe-max-size), and does not wait for more: it
- * ends with an error that is none. The shell does not see the container's environment.
+ * ends with an error that is none. The shell does not see the container's environment; `hostUsers`: nor has it a right
+ * of the host's root, who it is then.
  */
-export function drainArgv(path: string): string[] {
+export function drainArgv(path: string, hostUsers: boolean): string[] {
   const input = [`if=${path}`, 'iflag=nonblock,count_bytes', 'bs=64K', 'count=1M'];
   return [
+    ...(hostUsers ? program('setpriv', '--inh-caps=-all', '--bounding-set=-all', '--') : []),
     ...program('env', '-i'),
     ...program('sh', '-c', 'exec "$@" 2>/dev/null', 'sh'),
     ...program('dd', ...input, 'status=none'),
@@ -98,13 +100,14 @@ export function drainArgv(path: string): string[] {
 
 /**
  * Words of nsenter(1) after --target. Root of the container's user namespace comes last: the others belong to it or to the
- * host. `mountNamespace`: a path that leads to one which was seen to belong to the host. In one that the payload made,
+ * host. `hostUsers`: there is none. `mountNamespace`: a path that leads to one which was seen to belong to the host. In one that the payload made,
  * anything may lie at SHIM_DIR, and it would have all capabilities.
  */
-export function joinAll(mountNamespace: string): string[] {
+export function joinAll(mountNamespace: string, hostUsers: boolean): string[] {
   return [
-    ...[`--mount=${mountNamespace}`, '--uts', '--ipc', '--net', '--pid', '--cgroup', '--user'],
-    ...['-S', '0', '-G', '0', '--wdns=/'],
+    ...[`--mount=${mountNamespace}`, '--uts', '--ipc', '--net', '--pid', '--cgroup'],
+    ...(hostUsers ? [] : ['--user', ...AS_ROOT]),
+    '--wdns=/',
   ];
 }
 
@@ -172,7 +175,7 @@ function capabilityArgs({ bounding, inheritable, ambient }: Capabilities): strin
 }
 
 /** `CAP_CHOWN` → `-all,+chown`. */
-function capabilityList(names: readonly string[]): string {
+export function capabilityList(names: readonly string[]): string {
   const unknown = names.find((name) => !CAPABILITIES.includes(name));
   if (unknown !== undefined)
     throw refusal(

@@ -96,6 +96,21 @@ const CASES: [string, string[], string][] = [
     ['--user', '33', '--cap-drop', 'ALL', '--group-add', '7', '--seccomp', 'unconfined'],
     `33 ${NONE} ${NONE} 0 0`,
   ],
+  [
+    'with ids of the host',
+    ['--userns', 'host', '--user', '33', '--cap-drop', 'ALL'],
+    `33 ${NONE} ${NONE} 0 2`,
+  ],
+  [
+    'with ids of the host, as its root',
+    ['--userns', 'host', '--user', '0', '--cap-drop', 'ALL'],
+    `0 ${NONE} ${NONE} 0 2`,
+  ],
+  [
+    'with ids of the host, without a filter',
+    ['--userns', 'host', '--user', '33', '--cap-drop', 'ALL', '--seccomp', 'unconfined', '-w', '/made'],
+    `33 ${NONE} ${NONE} 0 0`,
+  ],
 ];
 
 for (const [what, options, rights] of CASES)
@@ -118,9 +133,13 @@ for (const [what, options, rights] of CASES)
     );
   });
 
-test('exec, in a container that has written such files since its start', async () => {
+for (const userns of ['auto', 'host'])
+  test(`exec, in a container that has written such files since its start, with --userns ${userns}`, () =>
+    traceExec(userns));
+
+async function traceExec(userns: string): Promise<void> {
   const run = [
-    ...['oci-run', '--unit', 'hostile', '--stop-signal', 'KILL'],
+    ...['oci-run', '--unit', 'hostile', '--stop-signal', 'KILL', '--userns', userns],
     ...['--user', '33', '--cap-drop', 'ALL', ...VOLUMES],
   ];
   stdoutOf(
@@ -151,7 +170,7 @@ test('exec, in a container that has written such files since its start', async (
     [],
   );
   stdoutOf(await machine.run(['systemctl', 'stop', 'hostile']));
-});
+}
 
 test('a container with CAP_SYS_ADMIN cannot have exec and health checks start its own programs', async () => {
   stdoutOf(await machine.run(['oci-pull', '--quiet', BUSYBOX]));
@@ -179,6 +198,45 @@ rm -r ${FILES}/probe`,
     'status 77',
     'unhealthy: exit status 125, the first process made a mount namespace of its own',
     'nothing ran',
+  ]);
+});
+
+test('with ids of the host such a program has what the container has, and no more than entering takes', async () => {
+  stdoutOf(await machine.run(['oci-pull', '--quiet', BUSYBOX]));
+  const covering = await machine.script(`
+mkdir -m 777 ${FILES}/probe
+printf '#!/bin/sh\\ngrep -E "^Cap(Prm|Bnd)" /proc/self/status >>/probe/ran\\n' >${FILES}/ld.so
+chmod 755 ${FILES}/ld.so
+oci-run --quiet --unit covering --userns host --stop-signal KILL --cap-drop ALL --cap-add SYS_ADMIN \\
+  -v ${FILES}/ld.so:/ld.so -v ${FILES}/probe:/probe ${BUSYBOX} sh -c '
+    exec unshare -m sh -c "mount -t tmpfs none /run/.oci && cp /ld.so /run/.oci/ && touch /probe/ready; sleep 600"' >/dev/null
+for i in $(seq 300); do [ ! -e ${FILES}/probe/ready ] || break; sleep 0.1; done
+ocictl exec covering true
+systemctl stop covering
+cat ${FILES}/probe/ran
+rm -r ${FILES}/probe`);
+  // SETGID, SETUID, SETPCAP, SYS_CHROOT, SYS_PTRACE, SYS_ADMIN
+  assert.equal(stdoutOf(covering), 'CapPrm:\t00000000002c01c0\nCapBnd:\t00000000002c01c0\n');
+});
+
+test('with ids of the host a mount namespace that the container made is not entered either', async () => {
+  stdoutOf(await machine.run(['oci-pull', '--quiet', BUSYBOX]));
+  const covering = await machine.script(`
+mkdir -m 777 ${FILES}/probe
+oci-run --quiet --unit covering --userns host --stop-signal KILL --cap-drop ALL --seccomp unconfined -v ${FILES}/probe:/probe \\
+  --health-cmd 'true' --health-interval 1s --health-retries 1 ${BUSYBOX} unshare -U -m sh -c 'touch /probe/ready; sleep 600' >/dev/null
+for i in $(seq 300); do [ ! -e ${FILES}/probe/ready ] || break; sleep 0.1; done
+ocictl exec covering true || echo status $?
+for i in $(seq 300); do
+  systemctl show -P StatusText covering | grep -q ^unhealthy && break
+  sleep 0.1
+done
+systemctl show -P StatusText covering
+systemctl stop covering
+rm -r ${FILES}/probe`);
+  assert.deepEqual(covering.stdout.trim().split('\n'), [
+    'status 77',
+    'unhealthy: exit status 125, the first process made a mount namespace of its own',
   ]);
 });
 

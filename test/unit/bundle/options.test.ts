@@ -7,6 +7,7 @@ import { parseDevice } from '../../../src/bundle/device.ts';
 import { buildEnvironment, parseEnvFile } from '../../../src/bundle/environment.ts';
 import {
   parseAddHost,
+  parseLabel,
   parseLogTag,
   parseNameserver,
   parseRestart,
@@ -159,12 +160,16 @@ test('names with values', () => {
   assert.equal(parseAddHost('a;b:::1'), '::1 a b');
   assert.equal(parseAddHost('db:host-gateway'), 'host-gateway db');
   assert.equal(parseNameserver('fe80::1'), 'fe80::1');
-  assert.equal(parseUserns('auto'), undefined);
-  assert.deepEqual(parseUserns('1048576:65536'), { containerID: 0, hostID: 1048576, size: 65536 });
+  assert.deepEqual(parseUserns('auto'), {});
+  assert.deepEqual(parseUserns('host'), { hostUsers: true });
+  assert.deepEqual(parseUserns('1048576:65536'), {
+    range: { containerID: 0, hostID: 1048576, size: 65536 },
+  });
   assert.deepEqual(parseRestart('on-failure:3'), 'on-failure:3');
   assert.equal(parseLogTag('a b%c'), 'a b%c');
   for (const [parse, texts] of [
     [parseUlimit, ['', 'nofile', 'nofile=', 'nofile=20:10', 'nofile=-1:5', 'NOFILE=1', 'a=1e3']],
+    [parseLabel, ['', '=x', 'io.ocictl.userns=host', 'io.ocictl.x']],
     [parseSysctl, ['', 'x', '=x']],
     [
       parseAddHost,
@@ -176,7 +181,6 @@ test('names with values', () => {
     [parseLogTag, ['', 'a\nb', ' a', 'a\\']],
   ] as const)
     for (const text of texts) throwsOci(() => parse(text), 'USAGE', '--');
-  throwsOci(() => parseUserns('host'), 'UNSUPPORTED', "'host'");
 });
 
 test('masked paths: more of them, or fewer', () => {

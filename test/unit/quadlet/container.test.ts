@@ -68,6 +68,7 @@ test('keys that are options', () => {
     'User=1000\nGroup=100': ['--user=1000:100'],
     'User="app"': ['--user=app'],
     'UserNS=auto': ['--userns=auto'],
+    'UserNS=host': ['--userns=host'],
     'ContainerName=db': ['--hostname=db'],
     'ContainerName=web\nHostName=h\nCgroupsMode=split\nSecurityLabelDisable=true\nExposeHostPort=80': [
       '--hostname=h',
@@ -144,6 +145,7 @@ test('files of the host keep their owners, unless ids are mapped; labels are dro
     '--volume=/etc/localtime:/etc/localtime:ro',
   ]);
   assert.deepEqual(wordsOf('Volume=/srv:/data\nUserNS=auto'), ['--volume=/srv:/data', '--userns=auto']);
+  assert.deepEqual(wordsOf('Volume=/srv:/data\nUserNS=host'), ['--volume=/srv:/data', '--userns=host']);
   assert.deepEqual(wordsOf('Volume=name:/data:U,z'), ['--volume=name:/data']);
   assert.deepEqual(wordsOf('Mount=type=bind,source=/a,target=/b,relabel=shared,ro'), [
     '--mount=type=bind,source=/a,target=/b,ro,idmap',

@@ -324,7 +324,7 @@ test('mounts', () => {
     lines,
     /^mount --rbind --make-rprivate -o "X-mount.idmap=b:2147352576:\$B:\$SIZE" \/v\/data bind1 \|\|$/m,
   );
-  assert.match(lines, /^nsenter --user=userns -S 0 -G 0 cp -a rootfs\/srv\/data\/\. bind1\/$/m);
+  assert.match(lines, /^as_root cp -a rootfs\/srv\/data\/\. bind1\/$/m);
   assert.match(lines, /^mount -t tmpfs -o size=1m,mode=700,uid=\$B,gid=\$B tmpfs tmp0$/m);
   for (const [mounts, named] of [
     [[bind(['rshared'])], "'rshared'"],

@@ -6,9 +6,13 @@ import { defaultProfile, defaultProfileByNames } from '../../../src/seccomp/defa
 import { planSeccomp } from '../../../src/unit/seccomp.ts';
 import { throwsOci } from '../expect-error.ts';
 
-function plan(seccomp: Seccomp | undefined, { noNewPrivileges = false, machine = 'x64' } = {}) {
+function plan(
+  seccomp: Seccomp | undefined,
+  { noNewPrivileges = false, machine = 'x64', annotations = {} } = {},
+) {
   const spec = {
     process: { noNewPrivileges },
+    annotations,
     linux: seccomp === undefined ? {} : { seccomp },
   } as unknown as RuntimeSpec;
   return planSeccomp(spec, machine);
@@ -70,6 +74,28 @@ test('everything else: compiled, loaded by setpriv', () => {
     assert.ok(made.program!.length > 0);
   }
   assert.equal(plan(byNames(['keyctl']), { noNewPrivileges: true })!.by, 'setpriv');
+});
+
+test('without a user namespace filters do what a limit of it does', () => {
+  const annotations = { 'io.ocictl.userns': 'host' };
+  const refused = byNames(['unshare', 'keyctl']);
+  const made = plan(refused, { annotations })!;
+  assert.equal(made.noUserNamespaces, false); // that limit would be the host's
+  assert.deepEqual(
+    made.settings.map(({ property, signature, value, lines }) => [property, signature, value, lines]),
+    [
+      ['SystemCallFilter', '(bas)', [false, ['unshare', 'keyctl']], ['SystemCallFilter=~unshare keyctl']],
+      ['SystemCallErrorNumber', 'i', 95, ['SystemCallErrorNumber=95']],
+      ['RestrictNamespaces', 't', 0x6e02_0000n, ['RestrictNamespaces=~user']],
+      ['RestrictAddressFamilies', '(bas)', [false, ['AF_VSOCK']], ['RestrictAddressFamilies=~AF_VSOCK']],
+    ],
+  );
+  assert.notDeepEqual(made.program, plan(refused)!.program);
+  // with CAP_SYS_ADMIN namespaces may be made
+  assert.deepEqual(
+    plan(byNames(['keyctl']), { annotations })!.settings.map(({ property }) => property),
+    ['SystemCallFilter', 'SystemCallErrorNumber'],
+  );
 });
 
 test('a machine without tables: names still work, a compiled filter does not', () => {
