@@ -18,7 +18,7 @@ const command: Process = {
 
 const container = {
   unit: 'web',
-  spec: { process: command, mounts: [], linux: {} },
+  spec: { annotations: {}, process: command, mounts: [], linux: {} },
 } as unknown as ContainerRecord;
 
 test('its end is heard of even when it comes before it was let go', async () => {
