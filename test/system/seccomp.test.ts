@@ -73,6 +73,15 @@ test('the default profile: on, without no_new_privs', async () => {
   assert.match((await pipe([], 'unshare --user true')).stderr, /Operation not permitted/);
 });
 
+test('without a user namespace the default profile also refuses what its limit and its ids did', async () => {
+  const host = ['--userns', 'host'];
+  assert.equal(await inside(host, STATUS), 'NoNewPrivs: 0 Seccomp: 2');
+  assert.equal(await inside(host, SET_USER_ID), '0');
+  const wanted = { keyctl: EPERM, ioUring: EPERM, cloneUser: EPERM, clone3: ENOSYS, vsock: EAFNOSUPPORT };
+  assert.deepEqual(await errors(host, ...(Object.keys(wanted) as (keyof typeof wanted)[])), wanted);
+  assert.match((await pipe(host, 'unshare --user true')).stderr, /Operation not permitted/);
+});
+
 test('the default profile lets usual programs work', async () => {
   const script =
     'dpkg --configure -a; dpkg --verify dpkg >/dev/null; nginx -t; perl -e "fork || exit; wait; print qq(forked)"';
