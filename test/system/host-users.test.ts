@@ -24,7 +24,7 @@ skopeo copy --quiet docker://${BUSYBOX} oci:layout:busybox
 umoci config --image layout:busybox --config.label io.ocictl.userns=host
 umoci unpack --image layout:busybox bundle`);
 });
-after(() => machine.script(`rm -rf ${WORK}; ocictl volume rm host-users`));
+after(() => machine.script(`rm -rf ${WORK}; ocictl volume rm host-users; ocictl rm labelled`));
 afterEach(async () => {
   await endContainers(machine);
   await machine.run(['systemctl', 'reset-failed']);
