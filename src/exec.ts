@@ -4,17 +4,21 @@
  * The host's nsenter joins the namespaces; from then on the process has the ids of the container's range. Only then
  * does anything of the image matter: the loader and setpriv are the ones that the shim brought in (src/unit/shim.ts).
  *
- * Invariant: the process is in the container's cgroup before it enters the container, so nothing it does escapes
- * the container's limits.
+ * Invariants
+ * - The process is in the container's cgroup before it enters the container, so nothing it does escapes the container's
+ *   limits.
+ * - It has no descriptor but its three streams: a directory of the host that our caller has open is a way out.
+ * - The terminal of who calls us is neither a stream of it nor that of its session: it could type there (TIOCSTI).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { arch, constants } from 'node:os';
 import { pid as ownPid } from 'node:process';
+import { isatty } from 'node:tty';
 import { buildEnvironment } from './bundle/environment.ts';
 import { byOption, resolveUser } from './bundle/user.ts';
 import type { ContainerRecord } from './containers.ts';
-import { inodeOf, namespaceOwner } from './host/syscalls.ts';
+import { check, closeOnExec, inodeOf, namespaceOwner } from './host/syscalls.ts';
 import type { Terminal } from './host/terminal.ts';
 import { OciError, quote } from './oci/errors.ts';
 import type { Process } from './oci/runtime-spec.ts';
@@ -27,13 +31,14 @@ import { execArgv, joinAll } from './unit/shim.ts';
 
 /**
  * Runs `process` with this process's own streams or, with a terminal, on a new one of the container's devpts; its
- * exit status, or 128 + the signal that ended it.
+ * exit status, or 128 + the signal that ended it. `input`: what is typed on a terminal of ours is passed on, too.
  */
 export async function execInContainer(
   container: ContainerRecord,
   pid: number,
   process: Process,
   manager: Manager,
+  input: boolean,
   terminal?: Terminal,
 ): Promise<number> {
   const seccomp = planSeccomp(container.spec, arch())?.program !== undefined;
@@ -45,9 +50,14 @@ export async function execInContainer(
       ...['nsenter', `--target=${pid}`, ...joinAll(`/proc/${ownPid}/fd/${mountNamespace}`, hostUsers)],
       ...['--', ...execArgv(process, seccomp)],
     ],
-    terminal?.slave,
+    terminal === undefined ? ownStreams(input) : new Array<number>(3).fill(terminal.slave),
+    terminal === undefined,
   );
   const ended = endOf(gated);
+  if (terminal === undefined) {
+    relayStreams(gated);
+    forwardSignals(gated.pid!);
+  }
   try {
     await manager.attach(`${container.unit}.service`, payloadSubgroup(container.spec), [gated.pid!]);
   } catch (error) {
@@ -144,11 +154,54 @@ function lookUpUser(pid: number, user: string): ReturnType<typeof resolveUser> {
   }
 }
 
-/** A process that waits for a line on its descriptor 3 before it becomes `argv`; on the terminal `tty` where given. */
-function spawnGated(argv: readonly string[], tty: number | undefined): ChildProcess {
-  const stream = tty ?? 'inherit';
+/** After the standard streams. */
+const FIRST_OTHER_FD = 3;
+
+/**
+ * A process that waits for a line on its descriptor 3 before it becomes `argv`. `session`: in one of its own, without a
+ * terminal.
+ */
+function spawnGated(argv: readonly string[], streams: readonly Stream[], session: boolean): ChildProcess {
+  // node sees to those alone that follow one another from 0 on
+  check(closeOnExec(FIRST_OTHER_FD), 'close_range', 'the descriptors of the caller');
   return spawn('/bin/sh', ['-c', 'read -r _ <&3 || exit 125; exec 3<&-; exec "$@"', 'sh', ...argv], {
-    stdio: [stream, stream, stream, 'pipe'],
+    stdio: [...streams, 'pipe'],
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    detached: session,
   });
+}
+
+type Stream = number | 'inherit' | 'pipe' | 'ignore';
+
+/** A terminal is not handed over. To read from it unasked would stop us in the background. */
+function ownStreams(input: boolean): Stream[] {
+  return [
+    !isatty(0) ? 'inherit' : input ? 'pipe' : 'ignore',
+    isatty(1) ? 'pipe' : 'inherit',
+    isatty(2) ? 'pipe' : 'inherit',
+  ];
+}
+
+/** Copies what a pipe stands for until the process has ended. */
+function relayStreams(gated: ChildProcess): void {
+  const { stdin, stdout, stderr } = gated;
+  if (stdin !== null) {
+    stdin.on('error', () => process.stdin.destroy()); // nobody reads any more
+    process.stdin.on('error', () => stdin.end()).pipe(stdin);
+    gated.on('exit', () => process.stdin.destroy());
+  }
+  stdout?.pipe(process.stdout, { end: false });
+  stderr?.pipe(process.stderr, { end: false });
+}
+
+/** The keys of our terminal reach this program alone. */
+function forwardSignals(group: number): void {
+  for (const signal of ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const)
+    process.on(signal, () => {
+      try {
+        process.kill(-group, signal);
+      } catch {
+        // it has just ended
+      }
+    });
 }

@@ -38,7 +38,7 @@ export function containerCommands(program: Command): void {
     .option('-u, --user <user[:group]>', "as this user of the image (default: the container's)")
     .option('-e, --env <name=value>', 'set an environment variable', each)
     .option('-w, --workdir <dir>', "working directory (default: the container's)")
-    .option('-i, --interactive', 'pass standard input on (always done)')
+    .option('-i, --interactive', 'pass standard input on (always done, unless it is a terminal)')
     .option('-t, --tty', 'give the command a terminal')
     .action(withManager(exec));
   program
@@ -151,8 +151,9 @@ async function exec(
     ...(options.user === undefined ? {} : { user: options.user }),
     ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
   });
+  const input = options.interactive === true;
   if (!options.tty) {
-    process.exitCode = await execInContainer(container, pid, process_, manager);
+    process.exitCode = await execInContainer(container, pid, process_, manager, input);
     return;
   }
   const { openTerminal } = await import('../host/terminal.ts');
@@ -162,7 +163,7 @@ async function exec(
       terminal.close();
       process.exit(128 + constants.signals[signal]);
     });
-  process.exitCode = await execInContainer(container, pid, process_, manager, terminal);
+  process.exitCode = await execInContainer(container, pid, process_, manager, input, terminal);
 }
 
 interface LogsOptions {

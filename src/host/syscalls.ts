@@ -53,6 +53,7 @@ function bind() {
     openat: call('openat', 'int', 'int', 'void *', 'int', 'uint32_t'),
     openat2: call('syscall', 'int64_t', 'int64_t', 'int64_t', 'void *', 'void *', 'uint64_t'),
     close: call('close', 'int', 'int'),
+    closeRange: call('close_range', 'int', 'uint32_t', 'uint32_t', 'int'),
     read: call('read', 'int64_t', 'int', 'void *', 'uint64_t'),
     pwrite: call('pwrite64', 'int64_t', 'int', 'void *', 'uint64_t', 'int64_t'),
     ftruncate: call('ftruncate64', 'int', 'int', 'int64_t'),
@@ -145,6 +146,14 @@ export function ioctl(fd: number, request: number, argument: Buffer | null = nul
 
 export function close(fd: number): number {
   return result(libc().close(fd));
+}
+
+const CLOSE_RANGE_CLOEXEC = 4;
+const FD_MAX = 0xffff_ffff;
+
+/** Has the descriptors from `first` on stay behind when another program is executed; 0, or the negative errno. */
+export function closeOnExec(first: number): number {
+  return result(libc().closeRange(first, FD_MAX, CLOSE_RANGE_CLOEXEC));
 }
 
 export function read(fd: number, buffer: Buffer): number {

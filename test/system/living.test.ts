@@ -116,6 +116,19 @@ send 'exit 5\\r'; expect 'status 5\\r'`,
   );
 });
 
+test('exec without -t: no terminal, and nothing else that the caller has open; its keys work all the same', async () => {
+  await onTerminal(
+    machine,
+    `bash -c 'exec 200</etc; ocictl exec live sh -c "echo \\$(ls /proc/self/fd); tty; : </dev/tty"'
+ocictl exec -i live cat
+ocictl exec live sh -c 'echo waiting; sleep 1000'`,
+    `
+expect '^0 1 2 3\\r'; expect 'not a tty'; expect 'No such device or address'
+send 'typed\\r'; expect typed; expect typed; send '\\004'
+expect '^waiting'; send '\\003'; expect 'status 130\\r'`,
+  );
+});
+
 test('logs are the payload’s lines', async () => {
   assert.equal(stdoutOf(await machine.script('journalctl --sync; ocictl logs live')), 'started\n');
 });

@@ -29,7 +29,7 @@ test('its end is heard of even when it comes before it was let go', async () => 
       await sleep(20); // for Node.js to tell about it
     },
   } as unknown as Manager;
-  assert.equal(await execInContainer(container, process.pid, command, killed), 128 + 9);
+  assert.equal(await execInContainer(container, process.pid, command, killed, false), 128 + 9);
 });
 
 test('who cannot be moved into the cgroup is killed', async () => {
@@ -40,6 +40,6 @@ test('who cannot be moved into the cgroup is killed', async () => {
       throw new Error('refused');
     },
   } as unknown as Manager;
-  await assert.rejects(execInContainer(container, process.pid, command, refusing), /^Error: refused$/);
+  await assert.rejects(execInContainer(container, process.pid, command, refusing, false), /^Error: refused$/);
   while (existsSync(`/proc/${pid}`)) await sleep(5);
 });
