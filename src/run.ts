@@ -137,8 +137,7 @@ async function waitWhileEnding(
   if (!isFree(bundleDir)) return;
   const { payload, setup } = units;
   // behind a socket the setup outlives the payload
-  const states = unitStates([payload.name, `${unit}.socket`]);
-  const [setupState = ''] = unitStates([setup.name]);
+  const [setupState = '', ...states] = unitStates([setup.name, payload.name, `${unit}.socket`]);
   if (states.every(hasEnded) && /^(active|deactivating)$/.test(setupState))
     await manager.waitUntilInactive(setup.name, TEARDOWN_MAX_MS);
 }

@@ -69,19 +69,18 @@ export function replaceFile(path: string, text: string, mode: number, owner?: Fi
 
 /** Makes the entries of a directory durable. */
 export function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
+  withOpen(path, fsyncSync);
 }
 
 /** Writes back the whole file system that `path` is on: one call instead of an fsync for each file. */
 export function syncFileSystem(path: string): void {
+  withOpen(path, syncfs);
+}
+
+function withOpen(path: string, use: (fd: number) => void): void {
   const fd = openSync(path, 'r');
   try {
-    syncfs(fd);
+    use(fd);
   } finally {
     closeSync(fd);
   }

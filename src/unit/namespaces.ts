@@ -3,7 +3,8 @@
  * ones are joined.
  *
  * Every container has a user namespace, also where the bundle asks for none: nothing of an image runs with ids of
- * the host, unless an option says so (host-users.ts). Every container has a mount namespace, because a service with a root directory has.
+ * the host, unless an option says so (host-users.ts). Every container has a mount namespace, because a service with a root
+ * directory has.
  */
 import { quote } from '../oci/errors.ts';
 import type { Linux, NamespaceType, RuntimeSpec } from '../oci/runtime-spec.ts';

@@ -23,7 +23,10 @@ const LOADER = [`${SHIM_DIR}/ld.so`, '--inhibit-cache', '--library-path', SHIM_D
 /** A compiled filter, where a process is to load one (seccomp.ts). */
 export const SECCOMP_FILTER = `${SHIM_DIR}/seccomp`;
 
-/** `hostUsers`: there is no user namespace to join (host-users.ts). `uts`: there is one. `init`: a static program of the host, at SHIM_DIR/init, that becomes PID 1. */
+/**
+ * `hostUsers`: there is no user namespace to join (host-users.ts). `uts`: there is one of that kind. `init`: a static program
+ * of the host, at SHIM_DIR/init, that becomes PID 1.
+ */
 export interface ShimOptions {
   hostUsers?: boolean;
   uts: boolean;
@@ -100,8 +103,8 @@ export function drainArgv(path: string, hostUsers: boolean): string[] {
 
 /**
  * Words of nsenter(1) after --target. Root of the container's user namespace comes last: the others belong to it or to the
- * host. `hostUsers`: there is none. `mountNamespace`: a path that leads to one which was seen to belong to the host. In one that the payload made,
- * anything may lie at SHIM_DIR, and it would have all capabilities.
+ * host. `hostUsers`: there is none. `mountNamespace`: a path that leads to one which was seen to belong to the host. In one
+ * that the payload made, anything may lie at SHIM_DIR, and it would have all capabilities.
  */
 export function joinAll(mountNamespace: string, hostUsers: boolean): string[] {
   return [

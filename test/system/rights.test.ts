@@ -172,6 +172,16 @@ async function traceExec(userns: string): Promise<void> {
   stdoutOf(await machine.run(['systemctl', 'stop', 'hostile']));
 }
 
+const UNTIL_READY = `for i in $(seq 300); do [ ! -e ${FILES}/probe/ready ] || break; sleep 0.1; done`;
+/** What becomes of an exec into `covering` and of its health check. */
+const EXEC_AND_HEALTH = `${UNTIL_READY}
+ocictl exec covering true || echo status $?
+for i in $(seq 300); do
+  systemctl show -P StatusText covering | grep -q ^unhealthy && break
+  sleep 0.1
+done
+systemctl show -P StatusText covering`;
+
 test('a container with CAP_SYS_ADMIN cannot have exec and health checks start its own programs', async () => {
   stdoutOf(await machine.run(['oci-pull', '--quiet', BUSYBOX]));
   const covering = await machine.script(
@@ -182,13 +192,7 @@ chmod 755 ${FILES}/ld.so
 oci-run --quiet --unit covering --stop-signal KILL --cap-drop ALL --cap-add SYS_ADMIN -v ${FILES}/ld.so:/ld.so -v ${FILES}/probe:/probe \\
   --health-cmd 'true' --health-interval 1s --health-retries 1 ${BUSYBOX} sh -c '
     exec unshare -m sh -c "mount -t tmpfs none /run/.oci && cp /ld.so /run/.oci/ && touch /probe/ready; sleep 600"' >/dev/null
-for i in $(seq 300); do [ ! -e ${FILES}/probe/ready ] || break; sleep 0.1; done
-ocictl exec covering true || echo status $?
-for i in $(seq 300); do
-  systemctl show -P StatusText covering | grep -q ^unhealthy && break
-  sleep 0.1
-done
-systemctl show -P StatusText covering
+${EXEC_AND_HEALTH}
 systemctl stop covering
 rm ${FILES}/probe/ready
 cat ${FILES}/probe/* || echo nothing ran
@@ -210,7 +214,7 @@ chmod 755 ${FILES}/ld.so
 oci-run --quiet --unit covering --userns host --stop-signal KILL --cap-drop ALL --cap-add SYS_ADMIN \\
   -v ${FILES}/ld.so:/ld.so -v ${FILES}/probe:/probe ${BUSYBOX} sh -c '
     exec unshare -m sh -c "mount -t tmpfs none /run/.oci && cp /ld.so /run/.oci/ && touch /probe/ready; sleep 600"' >/dev/null
-for i in $(seq 300); do [ ! -e ${FILES}/probe/ready ] || break; sleep 0.1; done
+${UNTIL_READY}
 ocictl exec covering true
 systemctl stop covering
 cat ${FILES}/probe/ran
@@ -225,13 +229,7 @@ test('with ids of the host a mount namespace that the container made is not ente
 mkdir -m 777 ${FILES}/probe
 oci-run --quiet --unit covering --userns host --stop-signal KILL --cap-drop ALL --seccomp unconfined -v ${FILES}/probe:/probe \\
   --health-cmd 'true' --health-interval 1s --health-retries 1 ${BUSYBOX} unshare -U -m sh -c 'touch /probe/ready; sleep 600' >/dev/null
-for i in $(seq 300); do [ ! -e ${FILES}/probe/ready ] || break; sleep 0.1; done
-ocictl exec covering true || echo status $?
-for i in $(seq 300); do
-  systemctl show -P StatusText covering | grep -q ^unhealthy && break
-  sleep 0.1
-done
-systemctl show -P StatusText covering
+${EXEC_AND_HEALTH}
 systemctl stop covering
 rm -r ${FILES}/probe`);
   assert.deepEqual(covering.stdout.trim().split('\n'), [
